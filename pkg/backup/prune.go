@@ -1,0 +1,409 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/tritonops/tritonops/pkg/backup/store"
+	"github.com/tritonops/tritonops/pkg/durable"
+	"github.com/tritonops/tritonops/pkg/fail"
+)
+
+// Grace is how long an object must have been known as unreferenced, by the
+// store's clock, before prune deletes it: an upload whose record is not written
+// yet looks like garbage.
+const Grace = 24 * time.Hour
+
+// readerLife is how long a reader's mark holds prune back.
+const readerLife = 24 * time.Hour
+
+// condemnedFile is backup/condemned.json: objects that a prune found
+// unreferenced, and since when. A later prune deletes those whose etag is still
+// the same and whose time is up.
+type condemnedFile struct {
+	Version int               `json:"version"`
+	StoreID string            `json:"store_id"`
+	Objects []condemnedObject `json:"objects"`
+}
+
+type condemnedObject struct {
+	Key   string    `json:"key"`
+	ETag  string    `json:"etag"`
+	Size  int64     `json:"size"`
+	Since time.Time `json:"since"` // by the store's clock
+}
+
+const maxCondemned = 64 << 20
+
+func loadCondemned(ctx context.Context, st store.Store) (condemnedFile, store.Info, error) {
+	var c condemnedFile
+	b, info, err := store.Read(ctx, st, condemnedKey, maxCondemned)
+	if errors.Is(err, store.ErrNotFound) {
+		return c, store.Info{}, nil
+	}
+	if err != nil {
+		return c, info, err
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return c, info, fmt.Errorf("%s: %w", condemnedKey, err)
+	}
+	return c, info, nil
+}
+
+// Keep says which generations must stay restorable: each rule that applies keeps
+// its own.
+type Keep struct {
+	Last   int           // the newest N generations
+	Within time.Duration // every generation that was current within this time
+}
+
+// PruneOptions drive a prune.
+type PruneOptions struct {
+	Keep     Keep
+	Grace    time.Duration // Grace when 0
+	DryRun   bool
+	StateDir string
+	Progress Progress
+}
+
+// Pruned is what a prune did, or would do.
+type Pruned struct {
+	DryRun      bool     `json:"dry_run,omitempty"`
+	OldestKept  uint64   `json:"oldest_kept"` // generations from here on are restorable
+	Newest      uint64   `json:"newest"`
+	HeldBy      string   `json:"held_by,omitempty"` // why more was kept than asked
+	Records     int      `json:"records_deleted"`
+	Bases       int      `json:"bases_deleted"`
+	Objects     int      `json:"objects_deleted"`
+	Bytes       int64    `json:"bytes_freed"` // of objects
+	Condemned   int      `json:"condemned"`   // unreferenced, waiting out the grace
+	Deleted     []string `json:"deleted,omitempty"`
+	NewlyMarked int      `json:"newly_condemned"`
+}
+
+// Prune takes away what no kept generation names. It never takes the newest
+// generation that was proven good, nor what a running restore reads.
+func Prune(ctx context.Context, st store.Store, o PruneOptions) (p Pruned, err error) {
+	if o.Progress == nil {
+		o.Progress = noProgress{}
+	}
+	if o.Grace == 0 {
+		o.Grace = Grace
+	}
+	if o.Keep == (Keep{}) {
+		return p, fail.New(fail.Usage, "prune: nothing says what to keep")
+	}
+	if err := durable.MkdirAll(o.StateDir, 0o700); err != nil {
+		return p, err
+	}
+	lock, err := durable.Acquire(LockPath(o.StateDir), "backup prune")
+	if err != nil {
+		return p, heldBy(err)
+	}
+	defer lock.Release()
+	log, err := OpenLog(ctx, st, o.Progress.Note)
+	if err != nil || log.Empty() {
+		return p, err
+	}
+	pr := &pruner{st: st, log: log, o: o, p: Pruned{DryRun: o.DryRun, Newest: log.HeadSeq()}}
+	if pr.now, err = st.Now(ctx); err != nil {
+		return p, err
+	}
+	floor, err := pr.floor(ctx)
+	if err != nil {
+		return p, err
+	}
+	if err := pr.trimLog(ctx, floor); err != nil {
+		return pr.p, err
+	}
+	return pr.p, pr.objects(ctx)
+}
+
+type pruner struct {
+	st  store.Store
+	log *Log
+	o   PruneOptions
+	now time.Time // the store's
+	p   Pruned
+}
+
+// floor returns the oldest generation that must stay.
+func (pr *pruner) floor(ctx context.Context) (uint64, error) {
+	head := pr.log.HeadSeq()
+	floor := head
+	if n := uint64(pr.o.Keep.Last); n > 0 {
+		floor = head - min(head, n) + 1
+	}
+	if pr.o.Keep.Within > 0 {
+		at, err := pr.log.At(ctx, pr.now.Add(-pr.o.Keep.Within))
+		if err != nil {
+			return 0, err
+		}
+		floor = min(floor, max(at, 1))
+	}
+	v, _, err := loadVerified(ctx, pr.st, pr.log.StoreID())
+	if err != nil {
+		return 0, err
+	}
+	if v.Seq == 0 {
+		return 0, fail.Hint(fail.New(fail.Refused, "%s: no generation has been proven good yet, so none is taken away", pr.st),
+			"tritonops imgapi backup verify")
+	}
+	if v.Seq < floor {
+		floor = v.Seq
+		pr.p.HeldBy = fmt.Sprintf("generation %d is the newest one proven good", v.Seq)
+	}
+	readers, err := Readers(ctx, pr.st, pr.now)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range readers {
+		if r.Seq < floor {
+			floor = r.Seq
+			pr.p.HeldBy = fmt.Sprintf("%s reads generation %d since %s", r.Who, r.Seq, r.Time.UTC().Format(time.RFC3339))
+		}
+	}
+	return floor, nil
+}
+
+// trimLog deletes bases and records that no kept generation needs, the oldest
+// first, so that what is left is one unbroken run at any moment.
+func (pr *pruner) trimLog(ctx context.Context, floor uint64) error {
+	bases, err := pr.log.bases(ctx)
+	if err != nil {
+		return err
+	}
+	if len(bases) == 0 {
+		pr.p.OldestKept = 1
+		return nil
+	}
+	oldest := keepBases(bases, floor)[0]
+	if oldest > floor { // no base at or before the floor: everything stays
+		oldest = 0
+	}
+	pr.p.OldestKept = max(oldest, 1)
+	for _, b := range bases {
+		if b < oldest {
+			if err := pr.delete(ctx, baseKey(b), store.Condition{}); err != nil {
+				return err
+			}
+			pr.p.Bases++
+		}
+	}
+	dirs := map[string]bool{}
+	for info, err := range pr.log.Records(ctx) {
+		if err != nil {
+			return err
+		}
+		seq, _ := seqOf(info.Key)
+		if seq >= oldest {
+			break
+		}
+		if err := pr.delete(ctx, info.Key, store.Condition{}); err != nil {
+			return err
+		}
+		pr.p.Records++
+		if d := path.Dir(info.Key); d != recordDir(oldest) {
+			dirs[d] = true
+		}
+	}
+	for d := range dirs {
+		pr.rmdir(ctx, d)
+	}
+	return nil
+}
+
+func (pr *pruner) delete(ctx context.Context, key string, cond store.Condition) error {
+	if pr.o.DryRun {
+		pr.p.Deleted = append(pr.p.Deleted, key)
+		return nil
+	}
+	return pr.st.Delete(ctx, key, cond)
+}
+
+// rmdir removes a directory if it is empty; one that is not, or is filled at this
+// moment, simply stays.
+func (pr *pruner) rmdir(ctx context.Context, dir string) {
+	if !pr.o.DryRun {
+		_ = pr.st.Delete(ctx, dir, store.Condition{})
+	}
+}
+
+// kept is the Sink that gathers every object a kept generation names.
+type kept map[string][]Entry // by path
+
+func (k kept) Reset() error        { return nil } // a full record does not unname what came before
+func (k kept) Delete(string) error { return nil }
+func (k kept) Put(e Entry, _ []byte) error {
+	if e.Inline() {
+		return nil
+	}
+	for _, o := range k[e.Path] {
+		if o.Same(e) {
+			return nil
+		}
+	}
+	k[e.Path] = append(k[e.Path], e)
+	return nil
+}
+
+// references returns every object entry of the generations from oldest on.
+func references(ctx context.Context, log *Log, oldest uint64) (kept, error) {
+	k := kept{}
+	pos, err := log.rebuildFrom(ctx, oldest, k)
+	if err != nil {
+		return nil, err
+	}
+	if pos.Seq != log.HeadSeq() {
+		return nil, fmt.Errorf("log ends at %d, not %d: %w", pos.Seq, log.HeadSeq(), ErrDamaged)
+	}
+	return k, nil
+}
+
+// rebuildFrom replays everything from the base at oldest (or the beginning of
+// the log) to the newest record.
+func (l *Log) rebuildFrom(ctx context.Context, oldest uint64, sink Sink) (Position, error) {
+	bases, err := l.bases(ctx)
+	if err != nil {
+		return Position{}, err
+	}
+	var base uint64
+	for _, b := range bases {
+		if b <= oldest {
+			base = b
+		}
+	}
+	return l.rebuild(ctx, base, l.HeadSeq(), sink)
+}
+
+// objects condemns what nothing names and deletes what was condemned long
+// enough.
+func (pr *pruner) objects(ctx context.Context) error {
+	k, err := references(ctx, pr.log, pr.p.OldestKept)
+	if err != nil {
+		return err
+	}
+	before, info, err := loadCondemned(ctx, pr.st)
+	if err != nil {
+		return err
+	}
+	since := map[string]condemnedObject{}
+	for _, o := range before.Objects {
+		since[o.Key] = o
+	}
+	named := map[string]bool{}
+	for _, es := range k {
+		for _, e := range es {
+			named[historyKey(e)] = true
+		}
+	}
+	after := condemnedFile{Version: FormatVersion, StoreID: pr.log.StoreID()}
+	pr.o.Progress.Phase("objects", 0, "objects")
+	err = pr.walk(ctx, func(obj store.Info) error {
+		pr.o.Progress.Add(1)
+		if named[obj.Key] || k.names(obj) {
+			return nil
+		}
+		return pr.unreferenced(ctx, obj, since, &after)
+	})
+	if err != nil || pr.o.DryRun {
+		pr.p.Condemned = len(after.Objects)
+		return err
+	}
+	pr.p.Condemned = len(after.Objects)
+	return pr.saveCondemned(ctx, after, info)
+}
+
+// names says whether a mirror object holds what a kept generation names there.
+func (k kept) names(obj store.Info) bool {
+	p, ok := cutMirror(obj.Key)
+	if !ok {
+		return false
+	}
+	for _, e := range k[p] {
+		if !obj.HasMD5 || obj.MD5 == e.MD5 && obj.Size == e.Size {
+			return true
+		}
+	}
+	return false
+}
+
+func cutMirror(key string) (string, bool) {
+	p, ok := key[min(len(key), len(mirrorDir)+1):], len(key) > len(mirrorDir)+1
+	return p, ok && imagePath.MatchString(p)
+}
+
+func (pr *pruner) unreferenced(ctx context.Context, obj store.Info, since map[string]condemnedObject, after *condemnedFile) error {
+	if _, ok := cutMirror(obj.Key); !ok && path.Dir(path.Dir(obj.Key)) != historyDir {
+		return nil // not ours
+	}
+	old, marked := since[obj.Key]
+	if !marked || old.ETag != obj.ETag {
+		after.Objects = append(after.Objects, condemnedObject{Key: obj.Key, ETag: obj.ETag, Size: obj.Size, Since: pr.now.UTC()})
+		pr.p.NewlyMarked++
+		return nil
+	}
+	if pr.now.Sub(old.Since) < pr.o.Grace || pr.now.Sub(obj.MTime) < pr.o.Grace {
+		after.Objects = append(after.Objects, old)
+		return nil
+	}
+	// The etag makes it safe against a writer who puts the object back right now.
+	err := pr.delete(ctx, obj.Key, store.IfMatch(obj.ETag))
+	switch {
+	case errors.Is(err, store.ErrCondition), errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	pr.p.Objects++
+	pr.p.Bytes += obj.Size
+	pr.rmdir(ctx, path.Dir(obj.Key))
+	return nil
+}
+
+func (pr *pruner) saveCondemned(ctx context.Context, c condemnedFile, was store.Info) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	cond := store.IfAbsent()
+	if was.ETag != "" {
+		cond = store.IfMatch(was.ETag)
+	}
+	_, err = pr.st.Put(ctx, condemnedKey, store.Bytes(append(b, '\n')), cond)
+	if errors.Is(err, store.ErrCondition) {
+		return fail.As(fail.Held, fmt.Errorf("%s: another prune runs: %w", condemnedKey, err))
+	}
+	return err
+}
+
+// walk visits every object of the mirror's images and of the history.
+func (pr *pruner) walk(ctx context.Context, visit func(store.Info) error) error {
+	for _, dir := range []string{mirrorPath("images"), historyDir} {
+		if err := walkTree(ctx, pr.st, dir, 3, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func walkTree(ctx context.Context, st store.Store, dir string, depth int, visit func(store.Info) error) error {
+	for info, err := range st.List(ctx, dir) {
+		if err != nil {
+			return err
+		}
+		if !info.Dir {
+			err = visit(info)
+		} else if depth > 0 {
+			err = walkTree(ctx, st, info.Key, depth-1, visit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
