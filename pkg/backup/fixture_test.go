@@ -30,16 +30,28 @@ type world struct {
 
 func newWorld(t *testing.T, images int) *world {
 	t.Helper()
-	st, err := filestore.New(t.TempDir(), filestore.Options{NoSync: true})
+	st, err := filestore.New(tempDir(t), filestore.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return newWorldOn(t, st, "images0", images)
 }
 
+// tempDir is in memory where the system has such a place: thousands of synced
+// writes are the cost of these tests otherwise.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "tritonops-test-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func newWorldOn(t *testing.T, st store.Store, name string, images int) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), st: st, name: name}
+	w := &world{t: t, root: tempDir(t), st: st, name: name}
 	data := filepath.Join(w.root, "data", "imgapi")
 	for _, d := range []string{"manifests", "images", "etc/authkeys/local", "run"} {
 		w.must(os.MkdirAll(filepath.Join(data, d), 0o755))

@@ -132,7 +132,7 @@ func TestACopyRestoresLikeTheOriginal(t *testing.T) {
 	w.grow(baseEvery + 5)
 	w.remove(2)
 	w.clean()
-	to, err := filestore.New(t.TempDir(), filestore.Options{NoSync: true})
+	to, err := filestore.New(tempDir(t), filestore.Options{NoSync: true})
 	w.must(err)
 	ctx := context.Background()
 	dry, err := Copy(ctx, w.st, to, CopyOptions{DryRun: true})

@@ -19,7 +19,7 @@ import (
 // holds.
 func (w *world) restoreInto(gen uint64) map[string]string {
 	w.t.Helper()
-	dir := filepath.Join(w.t.TempDir(), "into")
+	dir := filepath.Join(tempDir(w.t), "into")
 	r := w.restorer(RestoreParams{ID: "t", Generation: gen, Into: dir})
 	r.StateDir = filepath.Join(filepath.Dir(dir), "state")
 	w.must(w.start(r))

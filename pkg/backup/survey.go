@@ -1,0 +1,91 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/tritonops/tritonops/pkg/backup/store"
+	"github.com/tritonops/tritonops/pkg/instance"
+)
+
+// Survey is what a restore of a generation would mean for the disk as it is.
+type Survey struct {
+	OnlyHere int      // local manifests that the generation does not have
+	Keys     []string // what happens to each local auth key file that changes
+}
+
+// SurveyRestore compares the disk with a generation, by names and auth keys.
+func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance, seq uint64) (s Survey, err error) {
+	log, err := OpenLog(ctx, st, nil)
+	if err != nil {
+		return s, err
+	}
+	keys := keySink{}
+	pos, err := log.StateAt(ctx, seq, keys)
+	if err != nil {
+		return s, err
+	}
+	uuids, err := inst.UUIDs(ctx)
+	if err != nil && !os.IsNotExist(err) {
+		return s, err
+	}
+	for _, u := range uuids {
+		if _, ok := pos.State.Get("manifests/" + u + ".raw"); !ok {
+			s.OnlyHere++
+		}
+	}
+	s.Keys, err = keys.differ(filepath.Join(inst.EtcDir(), "authkeys", "local"))
+	return s, err
+}
+
+// keySink gathers the auth key files of a generation.
+type keySink map[string][]byte
+
+func (k keySink) Reset() error {
+	clear(k)
+	return nil
+}
+
+func (k keySink) Delete(p string) error {
+	delete(k, p)
+	return nil
+}
+
+func (k keySink) Put(e Entry, content []byte) error {
+	if e.Inline() && path.Dir(e.Path) == "etc/authkeys/local" {
+		k[e.Path] = bytes.Clone(content)
+	}
+	return nil
+}
+
+// differ says for each file what restoring it would do.
+func (k keySink) differ(dir string) ([]string, error) {
+	var out []string
+	for p, b := range k {
+		have, err := os.ReadFile(filepath.Join(dir, path.Base(p)))
+		switch {
+		case os.IsNotExist(err):
+			out = append(out, fmt.Sprintf("auth keys: %s comes back (%d lines); was it revoked?", path.Base(p), bytes.Count(b, []byte("\n"))))
+		case err != nil:
+			return nil, err
+		case !bytes.Equal(have, b):
+			out = append(out, fmt.Sprintf("auth keys: %s is set back to its former keys", path.Base(p)))
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	for _, d := range entries {
+		if _, ok := k["etc/authkeys/local/"+d.Name()]; !ok {
+			out = append(out, fmt.Sprintf("auth keys: %s goes aside, the generation does not have it", d.Name()))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
