@@ -3,7 +3,9 @@ package backup
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,7 +33,7 @@ func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance,
 		return s, err
 	}
 	uuids, err := inst.UUIDs(ctx)
-	if err != nil && !os.IsNotExist(err) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a lost disk has none
 		return s, err
 	}
 	for _, u := range uuids {

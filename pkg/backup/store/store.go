@@ -87,7 +87,8 @@ type Store interface {
 	// and MD5. An object is visible whole or not at all.
 	Put(ctx context.Context, key string, src Source, cond Condition) (Info, error)
 	// Get opens an object. Reading it to the end returns io.EOF only if length and
-	// MD5 were right, ErrCorrupt otherwise; a transfer cut short is never io.EOF.
+	// MD5 were right, ErrCorrupt otherwise; a transfer cut short is never io.EOF. If it
+	// cannot be resumed because the object was replaced meanwhile: ErrCondition.
 	Get(ctx context.Context, key string) (io.ReadCloser, Info, error)
 	// Head describes an object or directory.
 	Head(ctx context.Context, key string) (Info, error)
@@ -151,8 +152,18 @@ func (f File) Open() (io.ReadCloser, error) { return os.Open(f.Path) }
 // Size returns the length it was made with.
 func (f File) Size() int64 { return f.Length }
 
-// Read returns a whole small object, at most limit bytes.
+// Read returns a whole small object, at most limit bytes. One that is replaced
+// during a transfer that breaks is read again.
 func Read(ctx context.Context, s Store, key string, limit int64) ([]byte, Info, error) {
+	for try := 1; ; try++ {
+		b, info, err := readOnce(ctx, s, key, limit)
+		if try == 5 || !errors.Is(err, ErrCondition) {
+			return b, info, err
+		}
+	}
+}
+
+func readOnce(ctx context.Context, s Store, key string, limit int64) ([]byte, Info, error) {
 	rc, info, err := s.Get(ctx, key)
 	if err != nil {
 		return nil, info, err

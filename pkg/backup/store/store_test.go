@@ -134,6 +134,30 @@ func TestReadIsBoundedWhateverTheStoreSays(t *testing.T) {
 	}
 }
 
+// replaced breaks off the first reads because the object was replaced.
+type replaced struct {
+	answering
+	breaks *int
+}
+
+func (r replaced) Get(context.Context, string) (io.ReadCloser, store.Info, error) {
+	if *r.breaks--; *r.breaks >= 0 {
+		return io.NopCloser(io.MultiReader(strings.NewReader("ol"), failing{store.ErrCondition})), store.Info{Size: 3}, nil
+	}
+	return io.NopCloser(strings.NewReader("new")), store.Info{Size: 3}, nil
+}
+
+func TestReadBeginsAgainWhenTheObjectWasReplaced(t *testing.T) {
+	breaks := 2
+	if b, _, err := store.Read(context.Background(), replaced{breaks: &breaks}, "k", 3); err != nil || string(b) != "new" {
+		t.Errorf("%q, %v", b, err)
+	}
+	breaks = 1 << 30
+	if b, _, err := store.Read(context.Background(), replaced{breaks: &breaks}, "k", 3); !errors.Is(err, store.ErrCondition) {
+		t.Errorf("for ever: %q, %v", b, err)
+	}
+}
+
 type failing struct{ err error }
 
 func (e failing) Read([]byte) (int, error) { return 0, e.err }

@@ -33,7 +33,7 @@ type content struct {
 // Read gives the context's error rather than that of a file closed under it.
 func (c *content) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	if cerr := context.Cause(c.ctx); cerr != nil && err != io.EOF {
+	if cerr := c.ctx.Err(); cerr != nil && err != io.EOF {
 		return n, cerr
 	}
 	return n, err
