@@ -110,9 +110,7 @@ func (o *restoreOptions) run(ctx context.Context) error {
 	if err := o.survey(ctx, inst, st, &p); err != nil {
 		return explain(inst, err)
 	}
-	progress := o.env.UI.NewProgress()
-	defer progress.Close()
-	plan, err := o.restorer(ctx, inst, st, p, progress).Plan()
+	plan, err := o.restorer(ctx, inst, st, p).Plan()
 	if err != nil {
 		return err
 	}
@@ -128,7 +126,6 @@ func (o *restoreOptions) run(ctx context.Context) error {
 		return err
 	}
 	res, err := engine.Start(ctx, plan, ok)
-	progress.Close()
 	if err != nil {
 		return explain(inst, err)
 	}
@@ -181,10 +178,10 @@ func (o *restoreOptions) survey(ctx context.Context, inst *instance.Instance, st
 	return nil
 }
 
-func (o *restoreOptions) restorer(ctx context.Context, inst *instance.Instance, st store.Store, p backup.RestoreParams, progress backup.Progress) *backup.Restorer {
+func (o *restoreOptions) restorer(ctx context.Context, inst *instance.Instance, st store.Store, p backup.RestoreParams) *backup.Restorer {
 	r := &backup.Restorer{
 		Store: st, Instance: inst, StateDir: backupDir(inst), Writer: writer(ctx, o.env),
-		Params: p, Progress: progress, Now: o.env.Now,
+		Params: p, Now: o.env.Now,
 	}
 	if !o.NoRestart && p.Into == "" {
 		r.Server = &server{env: o.env, inst: inst, o: o.serverOptions}
@@ -214,7 +211,7 @@ func Kinds(env *cli.Env) map[string]procedure.Rebuild {
 		if err != nil {
 			return procedure.Plan{}, err
 		}
-		return o.restorer(ctx, inst, st, p, env.UI.NewProgress()).Plan()
+		return o.restorer(ctx, inst, st, p).Plan()
 	}}
 }
 

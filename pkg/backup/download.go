@@ -77,7 +77,7 @@ func (r *Restorer) download(ctx context.Context) (Restored, error) {
 		if lerr != nil || log.HeadSeq() <= seq {
 			return got, errors.Join(err, lerr)
 		}
-		r.Progress.Note(fmt.Sprintf("generation %d is no longer whole, taking %d", seq, log.HeadSeq()))
+		r.progress.Note(fmt.Sprintf("generation %d is no longer whole, taking %d", seq, log.HeadSeq()))
 		seq = log.HeadSeq()
 	}
 }
@@ -87,11 +87,11 @@ var errLost = errors.New("not in the store any more")
 
 func (r *Restorer) downloadGeneration(ctx context.Context, seq uint64) (Restored, error) {
 	got := Restored{Generation: seq}
-	log, err := OpenLog(ctx, r.Store, r.Progress.Note)
+	log, err := OpenLog(ctx, r.Store, r.progress.Note)
 	if err != nil {
 		return got, err
 	}
-	r.Progress.Phase("manifests", 0, "records")
+	r.progress.Phase("manifests", 0, "records")
 	pos, err := log.StateAt(ctx, seq, &fileSink{dir: r.stage(), keep: r.wanted})
 	if err != nil {
 		return got, err
@@ -154,7 +154,7 @@ func (r *Restorer) fetchAll(ctx context.Context, got *Restored, files []fetch) e
 		total += f.Size
 	}
 	if len(files) > 0 {
-		r.Progress.Phase("image files", total, "bytes")
+		r.progress.Phase("image files", total, "bytes")
 	}
 	var mu sync.Mutex
 	var lost []Fault
@@ -196,7 +196,7 @@ func (r *Restorer) fetchAll(ctx context.Context, got *Restored, files []fetch) e
 func (r *Restorer) fetchOne(ctx context.Context, f fetch) (reused bool, err error) {
 	to := filepath.Join(r.stage(), filepath.FromSlash(f.Path))
 	if holds(ctx, to, f.Entry) {
-		r.Progress.Add(f.Size)
+		r.progress.Add(f.Size)
 		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -208,7 +208,7 @@ func (r *Restorer) fetchOne(ctx context.Context, f fetch) (reused bool, err erro
 	// The server never rewrites an image file in place, so a link is as good as a copy.
 	live := filepath.Join(r.Instance.DataDir(), filepath.FromSlash(f.Path))
 	if strings.HasPrefix(filepath.Base(live), "file") && holds(ctx, live, f.Entry) && os.Link(live, to) == nil {
-		r.Progress.Add(f.Size)
+		r.progress.Add(f.Size)
 		return true, nil
 	}
 	if f.key == "" {
@@ -255,7 +255,7 @@ func (r *Restorer) get(ctx context.Context, f fetch, to string) error {
 		return err
 	}
 	h := newSums()
-	n, err := io.CopyBuffer(io.MultiWriter(out, h.m), &progressReader{ReadCloser: rc, progress: r.Progress.Add}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(io.MultiWriter(out, h.m), &progressReader{ReadCloser: rc, progress: r.progress.Add}, make([]byte, 256<<10))
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"iter"
 	"path"
 	"time"
 
@@ -317,77 +316,6 @@ func (s State) apply(changes map[string]*Entry) State {
 	}
 	sortChanges(puts, deletes)
 	return s.Apply(puts, deletes)
-}
-
-// bases returns the numbers of the stored bases, ascending.
-func (l *Log) bases(ctx context.Context) ([]uint64, error) {
-	var out []uint64
-	for info, err := range l.st.List(ctx, baseDir) {
-		if err != nil {
-			return nil, err
-		}
-		if seq, ok := seqOf(info.Key); ok && !info.Dir && baseKey(seq) == info.Key {
-			out = append(out, seq)
-		}
-	}
-	return out, nil
-}
-
-// Records lists the stored records in order, oldest first, from the listings
-// alone.
-func (l *Log) Records(ctx context.Context) iter.Seq2[store.Info, error] {
-	return func(yield func(store.Info, error) bool) {
-		for dir, err := range l.st.List(ctx, logDir) {
-			if err != nil {
-				yield(store.Info{}, err)
-				return
-			}
-			if !dir.Dir {
-				continue
-			}
-			for info, err := range l.st.List(ctx, dir.Key) {
-				if err == nil {
-					if seq, ok := seqOf(info.Key); !ok || info.Dir || recordKey(seq) != info.Key {
-						continue
-					}
-				}
-				if !yield(info, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
-// At returns the number of the last record whose time is not after t, or 0.
-// Record times never decrease, so that a clock that jumped back cannot hide a
-// generation.
-func (l *Log) At(ctx context.Context, t time.Time) (uint64, error) {
-	var seqs []uint64
-	for info, err := range l.Records(ctx) {
-		if err != nil {
-			return 0, err
-		}
-		seq, _ := seqOf(info.Key)
-		seqs = append(seqs, seq)
-	}
-	lo, hi := 0, len(seqs)
-	for lo < hi {
-		mid := (lo + hi) / 2
-		h, _, err := l.Header(ctx, seqs[mid])
-		if err != nil {
-			return 0, err
-		}
-		if h.Time.After(t) {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	if lo == 0 {
-		return 0, nil
-	}
-	return seqs[lo-1], nil
 }
 
 func newNonce() string {

@@ -49,8 +49,9 @@ type Restorer struct {
 	Writer   Writer
 	Epoch    uint64
 	Params   RestoreParams
-	Progress Progress
 	Now      func() time.Time
+
+	progress Progress // of the step at work
 }
 
 // Restored is what a restore brought back; the download step's output.
@@ -114,9 +115,7 @@ func (r *Restorer) target() string {
 // Plan lists the steps. The order is the server's: image files before the
 // manifests that name them, and the server reads manifests only when it starts.
 func (r *Restorer) Plan() (procedure.Plan, error) {
-	if r.Progress == nil {
-		r.Progress = noProgress{}
-	}
+	r.progress = noProgress{}
 	if r.Now == nil {
 		r.Now = time.Now
 	}

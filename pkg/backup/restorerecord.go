@@ -44,7 +44,7 @@ func (r *Restorer) record(ctx context.Context, run *procedure.Run) (any, error) 
 		return nil, heldBy(err)
 	}
 	defer lock.Release()
-	log, err := OpenLog(ctx, r.Store, r.Progress.Note)
+	log, err := OpenLog(ctx, r.Store, r.progress.Note)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (r *Restorer) keepMarked(ctx context.Context) (stop func()) {
 				return
 			case <-t.C:
 				if err := r.markReader(ctx); err != nil {
-					r.Progress.Note(fmt.Sprintf("renewing the reader mark: %v", err))
+					r.progress.Note(fmt.Sprintf("renewing the reader mark: %v", err))
 				}
 			}
 		}
@@ -100,6 +100,7 @@ func (r *Restorer) downloadStep() procedure.Step {
 		Name: "download", Line: "download beside the live data and verify every file: " + r.stage(),
 		Preflight: func(context.Context, *procedure.Run) error { return r.checkTarget() },
 		Apply: func(ctx context.Context, run *procedure.Run) (any, error) {
+			r.progress = run.Progress()
 			if err := durable.MkdirAll(r.stage(), 0o755); err != nil {
 				return nil, err
 			}

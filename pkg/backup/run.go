@@ -216,7 +216,7 @@ func (r *Runner) measure(ctx context.Context, pos Position, c *cache) (*scanned,
 	if r.before == nil {
 		r.before = &seen{c.state, c.sigs}
 	}
-	s, err := scan(ctx, r.Instance, pos.State, *r.before, 4)
+	s, err := scan(ctx, r.Instance, pos.State, *r.before, 4, r.Progress)
 	if err != nil {
 		return nil, nil, err
 	}

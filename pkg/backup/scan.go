@@ -33,10 +33,11 @@ func (s seen) entry(p string, fi fs.FileInfo) (Entry, signature, bool) {
 
 // scanned is what the instance's disk holds, measured against a known state.
 type scanned struct {
-	inst    *instance.Instance
-	known   State
-	entries []Entry // with known content, sorted when complete
-	sigs    map[string]signature
+	inst     *instance.Instance
+	known    State
+	progress Progress
+	entries  []Entry // with known content, sorted when complete
+	sigs     map[string]signature
 	// unhashed are image files whose content is not known yet: new or touched. They
 	// are hashed while they are sent, or before when a copy may already be stored.
 	unhashed []instance.ImageFile
@@ -52,9 +53,9 @@ type scanned struct {
 // scan reads manifests before image files: the server writes a file before the
 // manifest that names it, so every file a manifest names is there to be seen.
 // known is the state to measure against.
-func scan(ctx context.Context, inst *instance.Instance, known State, before seen, parallel int) (*scanned, error) {
+func scan(ctx context.Context, inst *instance.Instance, known State, before seen, parallel int, progress Progress) (*scanned, error) {
 	s := &scanned{
-		inst: inst, known: known, sigs: make(map[string]signature, len(before.sigs)),
+		inst: inst, known: known, progress: progress, sigs: make(map[string]signature, len(before.sigs)),
 		kept: map[string]bool{}, wants: map[string]want{},
 	}
 	var err error
@@ -95,6 +96,7 @@ func (s *scanned) manifests(ctx context.Context, before seen, parallel int) erro
 			continue
 		}
 		p := "manifests/" + m.UUID + ".raw"
+		s.progress.Add(1)
 		if e, sig, ok := before.entry(p, m.Info); ok {
 			mu.Lock()
 			s.entries = append(s.entries, e)
@@ -155,6 +157,7 @@ func (s *scanned) files(ctx context.Context, before seen) error {
 			s.refused(filepath.ToSlash(odd.Rel), err)
 			continue
 		}
+		s.progress.Add(1)
 		if e, sig, ok := before.entry(f.Rel, f.Info); ok {
 			s.entries = append(s.entries, e)
 			s.sigs[f.Rel] = sig

@@ -23,15 +23,16 @@ trap cleanup EXIT
 now() { date +%s.%N; }
 # timed VAR COMMAND...: wall seconds of COMMAND into VAR, its peak memory (MiB) into VAR_mem.
 timed() {
-  local var=$1 start peak=0 hwm
+  local var=$1 start peak=0 name value
   shift
   start=$(now)
   "$@" >"$dir/out" 2>&1 &
   local pid=$!
   while kill -0 "$pid" 2>/dev/null; do
-    hwm=$(awk '/VmHWM/ {print $2}' "/proc/$pid/status" 2>/dev/null || true)
-    [ -n "$hwm" ] && [ "$hwm" -gt "$peak" ] && peak=$hwm
-    sleep 0.02
+    while read -r name value _; do
+      [ "$name" = VmHWM: ] && [ "$value" -gt "$peak" ] && peak=$value
+    done 2>/dev/null <"/proc/$pid/status" || true
+    sleep 0.05
   done
   wait "$pid" || { echo "bench: '$*' failed:" >&2; tail -20 "$dir/out" >&2; exit 1; }
   printf -v "$var" '%s' "$(echo "$(now) $start" | awk '{printf "%.3f", $1 - $2}')"
@@ -61,13 +62,13 @@ row measured "tritonops" "peer" ratio promise
 up
 t lab seed --dir "$dir/lab" --images "$manifests" --files 0 >/dev/null
 t imgapi restore --yes >/dev/null 2>&1
-counted ours_first t imgapi backup run
+counted ours_first "$bin" imgapi backup run
 counted peer_first peer -p 50 "$data/manifests" "$root/manifests"
 row "first backup, $manifests manifests, s" "$ours_first" "$peer_first" "$(ratio "$peer_first" "$ours_first")" ">= 6 (manta-sync -p 50)"
 rm -rf "$dir/away" && mkdir "$dir/away"
 counted peer_back peer -r -p 50 "$root/manifests" "$dir/away/manifests"
 wipe
-counted ours_back t imgapi restore --yes --no-restart
+counted ours_back "$bin" imgapi restore --yes --no-restart
 row "restore, $manifests manifests, s" "$ours_back" "$peer_back" "$(ratio "$peer_back" "$ours_back")" ">= 10"
 mem_small=$ours_first_mem
 down
@@ -81,7 +82,7 @@ peer "$data/manifests" "$root/manifests" >/dev/null 2>&1
 sleep 3
 t imgapi backup run >/dev/null 2>&1 # files younger than 2 s at their hashing are read once more
 both() { peer "$data/images" "$root/images" && peer "$data/manifests" "$root/manifests"; }
-counted ours_none t imgapi backup run
+counted ours_none "$bin" imgapi backup run
 counted peer_none both
 row "nothing changed, $manifests + $files files, s" "$ours_none" "$peer_none" "$(ratio "$peer_none" "$ours_none")" ">= 20 (manta-sync)"
 row "nothing changed, requests" "$ours_none_req" "$peer_none_req" "$(ratio "$peer_none_req" "$ours_none_req")" ">= 50"
@@ -94,19 +95,20 @@ file=$(find "$data/images" -name file0) manifest=$(find "$data/manifests" -name 
 head -c "$large" /dev/urandom >"$file"
 sha1=$(sha1sum "$file" | cut -d' ' -f1) md5=$(openssl md5 -binary "$file" | openssl base64)
 sed -i -e "s|\"sha1\": \"[0-9a-f]*\"|\"sha1\": \"$sha1\"|" -e "s|\"size\": [0-9]*|\"size\": $large|" -e "s|\"contentMD5\": \"[^\"]*\"|\"contentMD5\": \"$md5\"|" "$manifest"
-key=$(find "$HOME/.ssh" -type f ! -name '*.pub' ! -name known_hosts | head -1)
+key=$(find -L "$HOME/.ssh" -type f ! -name '*.pub' ! -name known_hosts | head -1)
 put() {
   local date sig
   date=$(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S GMT')
-  sig=$(printf 'date: %s' "$date" | openssl dgst -sha256 -sign "$key" | openssl base64 -A)
+  sig=$(printf 'date: %s' "$date" | openssl dgst -sha256 -sign "$dir/key" | openssl base64 -A)
   curl -fsSk -T "$file" -H "Date: $date" \
     -H "Authorization: Signature keyId=\"/$MANTA_USER/keys/$md5id\",algorithm=\"$alg-sha256\",headers=\"date\",signature=\"$sig\"" "$MANTA_URL/$MANTA_USER/stor/curl.bin"
 }
+cp "$key" "$dir/key" && chmod 600 "$dir/key" && ssh-keygen -q -p -m PEM -N '' -f "$dir/key" # openssl reads no OpenSSH keys
 md5id=$(ssh-keygen -E md5 -lf "$key" | awk '{print $2}' | cut -c5-)
 alg=$(ssh-keygen -lf "$key" | awk '{print tolower($NF)}' | tr -d '()')
 put # warm
 timed peer_large put
-timed ours_large t imgapi backup run
+timed ours_large "$bin" imgapi backup run
 row "one file of $((large >> 20)) MiB, s" "$ours_large" "$peer_large" "$(ratio "$peer_large" "$ours_large")" ">= 0.9 (curl -T)"
 row "  its peak memory, MiB" "$ours_large_mem" "-" "-" "< 100"
 down
@@ -114,10 +116,10 @@ down
 up
 t lab seed --dir "$dir/lab" --images "$huge" --files 0 >/dev/null
 t imgapi restore --yes >/dev/null 2>&1
-timed huge_first t imgapi backup run
-timed huge_none t imgapi backup run
+timed huge_first "$bin" imgapi backup run
+timed huge_none "$bin" imgapi backup run
 wipe
-timed huge_back t imgapi restore --yes --no-restart
+timed huge_back "$bin" imgapi restore --yes --no-restart
 row "peak memory, MiB: first backup, $manifests / $huge" "$mem_small" "$huge_first_mem" "-" "< 100, flat"
 row "peak memory, MiB: nothing changed / restore, $huge" "$huge_none_mem" "$huge_back_mem" "-" "< 100"
 row "time, s: first backup / restore, $huge" "$huge_first" "$huge_back" "-" ""

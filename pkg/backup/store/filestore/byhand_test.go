@@ -229,6 +229,25 @@ func TestRecordsAreNeverNeeded(t *testing.T) {
 	}
 }
 
+// TestARecordThatCannotBeWrittenIsNoHarm puts something in its place.
+func TestARecordThatCannotBeWrittenIsNoHarm(t *testing.T) {
+	s, dir := testStore(t)
+	shard, name := place("d/x")
+	writeFile(t, filepath.Join(dir, metaDir, shardName(shard), name, "in the way"), "")
+	seen := map[string]bool{}
+	for _, content := range []string{"one", "two", "six"} {
+		info := put(t, s, "d/x", content)
+		if head := wants(t, s, "d/x", content); head.ETag != info.ETag {
+			t.Errorf("put says etag %q, head %q", info.ETag, head.ETag)
+		}
+		if seen[info.ETag] {
+			t.Errorf("the etag %q comes again", info.ETag)
+		}
+		seen[info.ETag] = true
+		time.Sleep(20 * time.Millisecond) // such etags are as good as the clock of the file system
+	}
+}
+
 func replaceIn(path, old, new string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {

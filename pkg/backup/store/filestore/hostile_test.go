@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tritonops/tritonops/pkg/backup/store"
 	"github.com/tritonops/tritonops/pkg/durable"
 )
@@ -108,13 +110,13 @@ func TestLinksInOurOwnDirectoryWriteNothingOutside(t *testing.T) {
 func TestPipesAndDevicesAreLeftAlone(t *testing.T) {
 	s, dir := testStore(t)
 	put(t, s, "d/x", "content")
-	if err := syscall.Mkfifo(filepath.Join(dir, "d/pipe"), 0o644); err != nil {
+	if err := unix.Mkfifo(filepath.Join(dir, "d/pipe"), 0o644); err != nil {
 		t.Skipf("no pipes here: %v", err)
 	}
 	shard, name := place("d/x")
 	record := filepath.Join(dir, metaDir, shardName(shard), name)
 	os.Remove(record)
-	if err := syscall.Mkfifo(record, 0o644); err != nil {
+	if err := unix.Mkfifo(record, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/tritonops/tritonops/pkg/backup/store"
 	"github.com/tritonops/tritonops/pkg/manta"
 )
@@ -28,6 +30,7 @@ type Client interface {
 	Get(ctx context.Context, path string, o manta.GetOptions) (*manta.Object, error)
 	Head(ctx context.Context, path string) (manta.Info, error)
 	Delete(ctx context.Context, path string, cond manta.Condition) error
+	Mkdir(ctx context.Context, path string) error
 	List(ctx context.Context, dir string, o manta.ListOptions) iter.Seq2[manta.Info, error]
 	ServerTime() (time.Time, bool)
 	URL() string
@@ -36,7 +39,8 @@ type Client interface {
 // Store is a [store.Store] on a Manta directory.
 type Store struct {
 	client Client
-	root   string // absolute or beginning with "~~/", no trailing slash
+	root   string // absolute, no trailing slash
+	making singleflight.Group
 }
 
 var (
@@ -77,9 +81,7 @@ func (s *Store) Put(ctx context.Context, key string, src store.Source, cond stor
 	if err := store.CheckKey(key); err != nil {
 		return store.Info{}, err
 	}
-	info, err := s.client.Put(ctx, s.Path(key), source{ctx, src}, manta.PutOptions{
-		If: condition(cond), Parents: true, SendMD5: src.Size() <= announceUpTo,
-	})
+	info, err := s.put(ctx, s.Path(key), source{ctx, src}, manta.PutOptions{If: condition(cond), SendMD5: src.Size() <= announceUpTo})
 	if err != nil {
 		return store.Info{}, wrap(err, !cond.Unconditional())
 	}

@@ -182,6 +182,37 @@ func TestListingsWithoutEndAreErrors(t *testing.T) {
 	}
 }
 
+// TestAnObjectInPlaceOfTheDirectoryIsNotReplaced: somebody put an object where the
+// backup was to be.
+func TestAnObjectInPlaceOfTheDirectoryIsNotReplaced(t *testing.T) {
+	l := newLab(t)
+	s, c := l.store(t), l.client(t)
+	ctx := context.Background()
+	if _, err := c.Put(ctx, s.Root(), manta.Bytes("precious"), manta.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"x", "d/x", "d/e/f/x"} {
+		for _, cond := range []store.Condition{{}, store.IfAbsent()} {
+			if _, err := s.Put(ctx, key, store.Bytes("x"), cond); err == nil {
+				t.Errorf("put %s: no error", key)
+			}
+		}
+	}
+	if info, err := c.Head(ctx, s.Root()); err != nil || info.IsDir() || info.Size != 8 {
+		t.Errorf("the object is %+v, %v", info, err)
+	}
+}
+
+func TestAnAccountWithoutItsDirectoriesIsAnError(t *testing.T) {
+	s, err := mantastore.New(newLab(t).client(t), "/bob/nowhere/images")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(context.Background(), "d/x", store.Bytes("x"), store.Condition{}); err == nil {
+		t.Error("an object was put into an area that does not exist")
+	}
+}
+
 func TestSmallAndLargePutsCostOneRequest(t *testing.T) {
 	l := newLab(t)
 	s := l.store(t)

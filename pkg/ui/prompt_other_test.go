@@ -1,0 +1,5 @@
+//go:build illumos || solaris
+
+package ui
+
+func addSurvey(map[string]func(tty) asker) {}

@@ -1,0 +1,5 @@
+//go:build !illumos && !solaris
+
+package ui
+
+func addSurvey(m map[string]func(tty) asker) { m["survey"] = newSurveyor }
