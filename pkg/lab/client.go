@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -196,11 +195,7 @@ func Down(ctx context.Context, dir string) (wasUp bool, err error) {
 	for deadline := time.Now().Add(wait); ; {
 		lock, err := durable.Acquire(paths{c.state.Dir}.lock(), "lab down")
 		if err == nil {
-			rerr := os.Remove(c.state.Control)
-			if errors.Is(rerr, fs.ErrNotExist) {
-				rerr = nil
-			}
-			return asked == nil, errors.Join(rerr, lock.Release())
+			return asked == nil, errors.Join(removeControl(c.state), lock.Release())
 		}
 		var held *durable.HeldError
 		switch {

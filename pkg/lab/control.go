@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tritonops/tritonops/pkg/fail"
@@ -54,8 +55,8 @@ func (l *Lab) listenControl() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if fi, err := os.Lstat(filepath.Dir(path)); err != nil || !fi.IsDir() || fi.Mode().Perm()&0o077 != 0 {
-		return fail.New(fail.Refused, "lab: control socket directory %s: others may use it", filepath.Dir(path))
+	if err := private(filepath.Dir(path)); err != nil {
+		return err
 	}
 	// the lock is ours, so a socket that is there is a dead lab's
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -88,6 +89,35 @@ func (l *Lab) listenControl() error {
 	}
 	l.control = &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	l.wg.Go(func() { _ = l.control.Serve(listener) }) // ends with Close
+	return nil
+}
+
+// private makes sure that a directory is ours alone: under the system's
+// temporary directory somebody else may have made it first.
+func private(dir string) error {
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !fi.IsDir() || fi.Mode().Perm()&0o077 != 0 || !ok || int(st.Uid) != os.Getuid() {
+		return fail.New(fail.Refused, "lab: control socket directory %s: others may use it", dir)
+	}
+	return nil
+}
+
+// removeControl takes away what the control socket leaves outside the lab's
+// directory.
+func removeControl(s *State) error {
+	dir := filepath.Dir(s.Control)
+	for _, p := range []string{s.Control, dir} {
+		if p == dir && dir == filepath.Dir((paths{s.Dir}).control()) {
+			continue
+		}
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -291,75 +321,4 @@ func (l *Lab) Seed(ctx context.Context, instance string, req SeedRequest) (seed.
 		defer svc.enable()
 	}
 	return seed.Run(ctx, cfg)
-}
-
-func (l *Lab) keyOf(r *http.Request) (KeyRequest, error) {
-	var req KeyRequest
-	if err := read(r, &req); err != nil {
-		return req, err
-	}
-	if req.Key != "" {
-		return req, nil
-	}
-	z, err := l.instance(req.Instance)
-	if err != nil {
-		return req, err
-	}
-	req.Key, err = z.publicKey()
-	return req, err
-}
-
-func (l *Lab) controlAddKey(r *http.Request) (any, error) {
-	req, err := l.keyOf(r)
-	if err != nil {
-		return nil, err
-	}
-	id, err := l.manta.AddKey(l.state.Account, "", req.Key)
-	if err != nil {
-		return nil, fail.As(fail.Usage, err)
-	}
-	return map[string]string{"key_id": id}, l.rememberKey(req.Instance, true)
-}
-
-func (l *Lab) controlRemoveKey(r *http.Request) (any, error) {
-	req, err := l.keyOf(r)
-	if err != nil {
-		return nil, err
-	}
-	id, err := fingerprintOf(req.Key)
-	if err != nil {
-		return nil, fail.As(fail.Usage, err)
-	}
-	there, err := l.manta.RemoveKey(l.state.Account, "", id)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{"key_id": id, "removed": there}, l.rememberKey(req.Instance, false)
-}
-
-func (l *Lab) rememberKey(instance string, on bool) error {
-	if instance == "" {
-		return nil
-	}
-	z, err := l.instance(instance)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	z.KeyOnAccount = on
-	return l.state.save()
-}
-
-// controlCron runs the hourly jobs now, whether or not their hour has come.
-func (l *Lab) controlCron(r *http.Request) (any, error) {
-	z, err := l.instance(r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	now := l.cfg.Now()
-	if err := z.rotate(now); err != nil {
-		return nil, err
-	}
-	return struct{}{}, z.uploadLogs(r.Context(), now)
 }

@@ -329,6 +329,7 @@ func (l *Lab) Close() error {
 			if l.control.Shutdown(ctx) != nil {
 				err = errors.Join(err, l.control.Close())
 			}
+			err = errors.Join(err, removeControl(l.state))
 		}
 		for _, list := range l.services {
 			for _, s := range list {

@@ -304,6 +304,19 @@ func TestTheControlSocketIsPrivateAndMovesWhenThePathIsLong(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusUnprocessableEntity {
 		t.Errorf("unknown member: %v %v", res, err)
 	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err == nil {
+		t.Error("the socket's directory is left behind")
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(filepath.Dir(path))
+	if _, err := Up(t.Context(), Config{Dir: dir}); code(err) != fail.Refused {
+		t.Errorf("a directory others may use: %v", err)
+	}
 }
 
 func TestATakenPortIsTold(t *testing.T) {
