@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //	                            file screen afterwards; stdout as with exec
 //	json FILE PATH [WANT]       the value at PATH (a.b.0.c, len for a length) in a JSON
 //	                            file, or in stdout/stderr, is WANT; without WANT, exists
+//	shape FILE TO               write the fields of a JSON answer and their types, for cmp
 //	norm FILE                   rewrite FILE: times, durations, uuids, ports and the work
 //	                            directory become fixed words, for cmp
 //	waitfor FILE [REGEXP]       wait up to 30 s until FILE exists and matches
@@ -54,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"tty":     cmdTTY,
 			"json":    cmdJSON,
 			"norm":    cmdNorm,
+			"shape":   cmdShape,
 			"waitfor": cmdWaitFor,
 			"mode":    cmdMode,
 		},

@@ -30,7 +30,10 @@ type mantaFiles struct {
 func newMantaFiles(ctx context.Context, o *checkFilesOptions, i *instance.Instance) *mantaFiles {
 	m := &mantaFiles{}
 	m.client = sync.OnceValues(func() (c *manta.Client, err error) {
-		c, m.area, err = o.flags.connectWith(ctx, o.env, i, o.Parallel, mantaEffort{})
+		c, _, err = newMantaClient(ctx, o.env, i, &o.flags.Manta, mantaEffort{parallel: o.Parallel})
+		if err == nil {
+			m.area = i.Config.Manta.RootDir
+		}
 		return c, err
 	})
 	return m

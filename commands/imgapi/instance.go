@@ -1,16 +1,12 @@
 package imgapi
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tritonops/tritonops/commands/cli"
-	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/instance"
-	"github.com/tritonops/tritonops/pkg/manta"
 )
 
 // instanceFlags say which instance the verbs of the group are about, and override
@@ -58,42 +54,6 @@ func (f *instanceFlags) imgapiURL(env *cli.Env) string {
 		return f.IMGAPIURL
 	}
 	return env.Getenv("IMGAPI_URL")
-}
-
-// connect returns a client for the Manta of an instance from load, with the
-// instance's key and at most parallel connections, and the directory there that is
-// the instance's own. Nothing is sent.
-func (f *instanceFlags) connect(ctx context.Context, env *cli.Env, i *instance.Instance, parallel int) (*manta.Client, string, error) {
-	return f.connectWith(ctx, env, i, parallel, patient())
-}
-
-// connectWith is connect for work that tries more or less hard.
-func (f *instanceFlags) connectWith(ctx context.Context, env *cli.Env, i *instance.Instance, parallel int, effort mantaEffort) (*manta.Client, string, error) {
-	m := i.Config.Manta
-	if m == nil {
-		err := fail.New(fail.Refused, "%s: manta is not configured", i.ConfigPath)
-		return nil, "", fail.Hint(err, "add manta {url, user, key, keyId, baseDir} there, or give --manta-url, --manta-user and --manta-key")
-	}
-	key, err := mantaKey(ctx, env, i, &f.Manta)
-	if err != nil {
-		return nil, "", fail.As(fail.Unreachable, fmt.Errorf("key for Manta: %w", err))
-	}
-	if key.Warning != "" {
-		env.UI.Detail("%s", key.Warning)
-	}
-	account, subUser, _ := strings.Cut(m.User, "/")
-	signer, err := manta.NewSigner(key, account, subUser)
-	if err != nil {
-		return nil, "", fail.As(fail.Unreachable, fmt.Errorf("key for Manta: %w", err))
-	}
-	c, err := manta.New(manta.Config{
-		URL: m.URL, Account: account, SubUser: subUser, Signer: signer,
-		Insecure: m.Insecure, Fingerprint: f.Manta.Fingerprint,
-		Parallel: parallel, UserAgent: "tritonops/" + env.Version,
-		Retry: manta.Retry{Attempts: effort.attempts}, HeaderTimeout: effort.headerTimeout, AuthGrace: effort.authGrace,
-		Notify: func(text string) { env.UI.Detail("%s", text) },
-	})
-	return c, m.RootDir, err
 }
 
 // completeUUIDs offers the UUIDs of the images on disk.

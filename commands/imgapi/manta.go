@@ -70,8 +70,9 @@ func (f *mantaFlags) apply(c *instance.Config) error {
 	return nil
 }
 
-// mantaEffort is how hard a client tries.
+// mantaEffort is how hard a client tries; zero values are the client's defaults.
 type mantaEffort struct {
+	parallel      int // connections at most
 	attempts      int
 	headerTimeout time.Duration
 	authGrace     time.Duration // how long a refused key may be one just added
@@ -79,7 +80,9 @@ type mantaEffort struct {
 
 // patient suits work that may take its time: an answer late or a key not yet
 // known everywhere is waited for.
-func patient() mantaEffort { return mantaEffort{authGrace: 30 * time.Second} }
+func patient(parallel int) mantaEffort {
+	return mantaEffort{parallel: parallel, authGrace: 30 * time.Second}
+}
 
 // newMantaClient makes the client of an instance, with the instance's key. It
 // contacts nothing but the ssh agent.
@@ -106,7 +109,7 @@ func newMantaClient(ctx context.Context, env *cli.Env, inst *instance.Instance, 
 	}
 	c, err := manta.New(manta.Config{
 		URL: m.URL, Account: account, SubUser: subUser, Signer: signer, Insecure: m.Insecure, Fingerprint: f.Fingerprint,
-		UserAgent: "tritonops/" + env.Version, Notify: func(text string) { env.UI.Detail("%s", text) },
+		Parallel: effort.parallel, UserAgent: "tritonops/" + env.Version, Notify: func(text string) { env.UI.Detail("%s", text) },
 		Retry: manta.Retry{Attempts: effort.attempts}, HeaderTimeout: effort.headerTimeout, AuthGrace: effort.authGrace,
 	})
 	return c, key, err

@@ -277,7 +277,7 @@ func (s *site) mkdir() error {
 		return err
 	}
 	env := &cli.Env{UI: ui.New(ui.Config{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}), Getenv: func(string) string { return "" }}
-	c, _, err := newMantaClient(s.t.Context(), env, inst, &mantaFlags{}, patient())
+	c, _, err := newMantaClient(s.t.Context(), env, inst, &mantaFlags{}, patient(0))
 	if err != nil {
 		return err
 	}

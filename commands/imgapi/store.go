@@ -55,11 +55,11 @@ func (o *storeOptions) openURL(ctx context.Context, inst *instance.Instance, url
 	case url != "":
 		return nil, fail.New(fail.Usage, "%s: not a store: want file:///path, or nothing for the instance's Manta directory", url)
 	}
-	client, area, err := o.connect(ctx, o.env, inst, storeConnections)
+	client, _, err := newMantaClient(ctx, o.env, inst, &o.Manta, patient(storeConnections))
 	if err != nil {
 		return nil, err
 	}
-	return mantastore.New(client, area)
+	return mantastore.New(client, inst.Config.Manta.RootDir)
 }
 
 // explain adds to an error of a Manta store what an operator most often needs:

@@ -42,12 +42,10 @@ func line(w io.Writer, v any) error {
 	return err
 }
 
-// marshal encodes v with a newline at the end. A nil slice is an empty list:
-// scripts iterate over it.
+// marshal encodes v with a newline at the end. A nil slice, at any depth, is an
+// empty list: scripts iterate over it.
 func marshal(v any, indent string) ([]byte, error) {
-	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Slice && rv.IsNil() {
-		v = []any{}
-	}
+	v = withLists(v)
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

@@ -121,6 +121,39 @@ func TestJSONLIsOneLinePerElement(t *testing.T) {
 	}
 }
 
+func TestAListIsNeverNull(t *testing.T) {
+	type inner struct {
+		Names []string `json:"names"`
+	}
+	type outer struct {
+		inner
+		P     *inner           `json:"p"`
+		L     []inner          `json:"l"`
+		M     map[string]inner `json:"m"`
+		Any   any              `json:"any"`
+		Raw   json.RawMessage  `json:"raw"`
+		Bytes []byte           `json:"bytes"`
+		Gone  []string         `json:"gone,omitempty"`
+		Nil   *inner           `json:"nil"`
+		When  time.Time        `json:"when"`
+		Deep  map[string][]int `json:"deep"`
+		priv  []string
+	}
+	v := outer{P: &inner{}, L: []inner{{}}, M: map[string]inner{"k": {}}, Any: inner{}, Raw: json.RawMessage("1"), Deep: map[string][]int{"x": nil}}
+	v.priv = nil
+	const names = `{"names":[]}`
+	want := `{"names":[],"p":` + names + `,"l":[` + names + `],"m":{"k":` + names + `},"any":` + names +
+		`,"raw":1,"bytes":null,"nil":null,"when":"0001-01-01T00:00:00Z","deep":{"x":[]}}` + "\n"
+	for _, in := range []any{v, &v} {
+		if got, err := marshal(in, ""); err != nil || string(got) != want {
+			t.Errorf("%v\n got %s\nwant %s", err, got, want)
+		}
+	}
+	if got, err := marshal(nil, ""); err != nil || string(got) != "null\n" {
+		t.Errorf("nil: %q, %v", got, err)
+	}
+}
+
 func TestRedaction(t *testing.T) {
 	r := NewRedactor()
 	r.Add("opensesame")
