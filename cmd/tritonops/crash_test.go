@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,75 +16,6 @@ import (
 
 	"github.com/tritonops/tritonops/pkg/lab"
 )
-
-// rig is a lab in this process and the program as a child of it, so that the
-// program can be killed and the world stays.
-type rig struct {
-	t    *testing.T
-	bin  string
-	lab  *lab.Lab
-	data string
-	env  []string
-	rnd  *rand.Rand
-	took time.Duration // by the last run that was left alone
-}
-
-func newRig(t *testing.T, images int) *rig {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "tritonops-crash-*") // thousands of syncs otherwise
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &rig{t: t, bin: filepath.Join(dir, "tritonops"), rnd: rand.New(rand.NewPCG(1, 2))}
-	self, err := os.Executable()
-	r.must(err)
-	r.must(os.Symlink(self, r.bin))
-	r.lab, err = lab.Up(context.Background(), lab.Config{Dir: filepath.Join(dir, "lab"), Instances: 1, Binary: r.bin})
-	r.must(err)
-	t.Cleanup(func() { r.lab.Close() })
-	_, err = r.lab.Seed(context.Background(), "images0", lab.SeedRequest{Images: images, SizeDist: "small", Seed: 1, Files: images})
-	r.must(err)
-	s := r.lab.State()
-	vars, err := s.Env("images0")
-	r.must(err)
-	r.env = lab.Environ(os.Environ(), vars)
-	r.data = filepath.Join(s.Instance("images0").Root, "data", "imgapi")
-	return r
-}
-
-func (r *rig) must(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-func (r *rig) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
-	cmd := exec.Command(r.bin, args...)
-	cmd.Env = r.env
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	return cmd, &out
-}
-
-// run wants one of the exit codes and returns what was printed.
-func (r *rig) run(codes []int, args ...string) string {
-	r.t.Helper()
-	cmd, out := r.command(args...)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	code := 0
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else {
-		r.must(err)
-	}
-	if !slices.Contains(codes, code) {
-		r.t.Fatalf("tritonops %s: exit %d\n%s", strings.Join(args, " "), code, out)
-	}
-	return out.String()
-}
 
 // kill starts the program and kills it after a random part of the time such a
 // run last took; it says whether it died of that.
@@ -109,57 +36,6 @@ func (r *rig) kill(args ...string) bool {
 		r.t.Fatalf("tritonops %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return false
-}
-
-// tree is every manifest and image file, leftovers of uploads excepted.
-func (r *rig) tree(dir string) map[string]string {
-	r.t.Helper()
-	out := map[string]string{}
-	for _, top := range []string{"manifests", "images"} {
-		err := filepath.WalkDir(filepath.Join(dir, top), func(p string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), "file0.") {
-				return err
-			}
-			b, err := os.ReadFile(p)
-			rel, _ := filepath.Rel(dir, p)
-			out[rel] = string(b)
-			return err
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			r.t.Fatal(err)
-		}
-	}
-	return out
-}
-
-func (r *rig) same(what string, got, want map[string]string) {
-	r.t.Helper()
-	for _, p := range slices.Sorted(maps.Keys(want)) {
-		if got[p] != want[p] {
-			r.t.Fatalf("%s: %s differs (%d bytes, want %d)", what, p, len(got[p]), len(want[p]))
-		}
-	}
-	if len(got) != len(want) {
-		r.t.Fatalf("%s: %d files, want %d", what, len(got), len(want))
-	}
-}
-
-// edit changes some descriptions, as the server would.
-func (r *rig) edit(n int) {
-	r.t.Helper()
-	names, err := filepath.Glob(filepath.Join(r.data, "manifests", "*.raw"))
-	r.must(err)
-	for range n {
-		p := names[r.rnd.IntN(len(names))]
-		b, err := os.ReadFile(p)
-		r.must(err)
-		var m map[string]any
-		r.must(json.Unmarshal(b, &m))
-		m["description"] = fmt.Sprintf("edit %d", r.rnd.Int())
-		b, err = json.MarshalIndent(m, "", "  ")
-		r.must(err)
-		r.must(os.WriteFile(p, b, 0o644))
-	}
 }
 
 // rounds is how often something is killed: 200 where nothing hurries.
@@ -276,17 +152,4 @@ func TestARestoreKilledAtAnyMomentLeavesNoFileHalfWritten(t *testing.T) {
 	}
 	r.run([]int{0}, "imgapi", "backup", "run")
 	r.run([]int{0}, "imgapi", "backup", "verify", "--deep")
-}
-
-// goOn is the command that takes up an unfinished run, nil if there is none.
-func (r *rig) goOn() []string {
-	r.t.Helper()
-	var runs []struct{ ID, State string }
-	r.must(json.Unmarshal([]byte(r.run([]int{0}, "runs", "list", "-j", "-q")), &runs))
-	for _, run := range runs {
-		if run.State != "done" && run.State != "undone" {
-			return []string{"runs", "resume", run.ID, "--yes"}
-		}
-	}
-	return nil
 }

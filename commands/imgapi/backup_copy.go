@@ -35,9 +35,9 @@ from this one, is refused.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, cmd.Context()) },
 	}
-	o.addStoreFlag(cmd, "from", "copy from this store instead of the instance's Manta directory: file:///`PATH`")
+	o.addStoreFlag(cmd, "from", fromUsage("copy"))
 	fs := cmd.Flags()
-	fs.StringVar(&o.To, "to", "", "copy into this store: file:///`PATH`")
+	fs.StringVar(&o.To, "to", "", "copy into the store at `URL`: file:///mnt/offsite/images, say")
 	fs.BoolVarP(&o.DryRun, "dry-run", "n", false, "show what would be copied and change nothing")
 	fs.IntVar(&o.Parallel, "parallel", 8, "`N` objects at once")
 	return cmd

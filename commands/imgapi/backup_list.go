@@ -19,7 +19,7 @@ type backupListOptions struct {
 }
 
 func newBackupList(env *cli.Env, f *instanceFlags) *cobra.Command {
-	o := &backupListOptions{storeOptions: storeOptions{env: env, instanceFlags: f}}
+	o := &backupListOptions{storeOptions: storeOptions{env: env, instanceFlags: f, quick: true}}
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},

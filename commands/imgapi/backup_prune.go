@@ -104,8 +104,8 @@ func (o *backupPruneOptions) prune(ctx context.Context, inst *instance.Instance,
 func question(st store.Store, p backup.Pruned) procedure.Question {
 	lines := []string{
 		fmt.Sprintf("keep generations %d to %d", p.OldestKept, p.Newest),
-		fmt.Sprintf("delete %d records and %d bases before them", p.Records, p.Bases),
-		fmt.Sprintf("delete %d image files (%s) that none of them names", p.Objects, bytesText(p.Bytes)),
+		fmt.Sprintf("delete %s and %s before them", count(p.Records, "record"), count(p.Bases, "base")),
+		fmt.Sprintf("delete %s (%s) that none of them names", count(p.Objects, "image file"), bytesText(p.Bytes)),
 		fmt.Sprintf("mark %d more for a later prune", p.NewlyMarked),
 	}
 	return procedure.Question{Title: "prune " + st.String(), Lines: lines, Irreversible: lines[1:3]}

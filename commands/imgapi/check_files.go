@@ -57,9 +57,9 @@ the cache <root>/data/tritonops/cache/check-files.json is written.
 Without -v only what is not in order is listed, also with -j. A file that cannot
 be reached is a finding; if no file could be reached at all, the exit status is 8.`,
 			cli.InInstance, fail.Failed, fail.Usage, fail.Faults, fail.Refused, fail.Unreachable),
-		Example: `  imgapiadm check-files
-  imgapiadm check-files --simple
-  imgapiadm check-files --force 2b683a82-a066-11e3-97ab-2faa44701c5a`,
+		Example: `  tritonops imgapi check-files
+  tritonops imgapi check-files --simple
+  tritonops imgapi check-files --force 2b683a82-a066-11e3-97ab-2faa44701c5a`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: completeUUIDs(env, f),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -31,9 +31,9 @@ A string is printed bare, anything else as JSON; with -j everything is JSON.
 Secrets are shown as (redacted); there is no way to have them printed. A
 configuration that the server would not accept is refused, with every wrong
 key named. Nothing is changed.`, cli.InInstance, fail.Failed, fail.Usage, fail.Refused),
-		Example: `  imgapiadm config
-  imgapiadm config manta.rootDir
-  imgapiadm config -j channels`,
+		Example: `  tritonops imgapi config
+  tritonops imgapi config manta.rootDir
+  tritonops imgapi config -j channels`,
 		Args:              cli.AtMost(1),
 		ValidArgsFunction: o.complete,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -76,12 +77,13 @@ type mantaEffort struct {
 	attempts      int
 	headerTimeout time.Duration
 	authGrace     time.Duration // how long a refused key may be one just added
+	tell          bool          // say the first time that something is tried again
 }
 
 // patient suits work that may take its time: an answer late or a key not yet
 // known everywhere is waited for.
 func patient(parallel int) mantaEffort {
-	return mantaEffort{parallel: parallel, authGrace: 30 * time.Second}
+	return mantaEffort{parallel: parallel, authGrace: 30 * time.Second, tell: true}
 }
 
 // newMantaClient makes the client of an instance, with the instance's key. It
@@ -109,10 +111,28 @@ func newMantaClient(ctx context.Context, env *cli.Env, inst *instance.Instance, 
 	}
 	c, err := manta.New(manta.Config{
 		URL: m.URL, Account: account, SubUser: subUser, Signer: signer, Insecure: m.Insecure, Fingerprint: f.Fingerprint,
-		Parallel: effort.parallel, UserAgent: "tritonops/" + env.Version, Notify: func(text string) { env.UI.Detail("%s", text) },
+		Parallel: effort.parallel, UserAgent: "tritonops/" + env.Version, Notify: notify(env, effort.tell),
 		Retry: manta.Retry{Attempts: effort.attempts}, HeaderTimeout: effort.headerTimeout, AuthGrace: effort.authGrace,
 	})
 	return c, key, err
+}
+
+// notify shows why a request is repeated: everything with -v, otherwise, where
+// waiting would look like hanging, the first time.
+func notify(env *cli.Env, tell bool) func(string) {
+	var once sync.Once
+	return func(text string) {
+		told := false
+		if tell && !env.UI.Verbose() {
+			once.Do(func() {
+				told = true
+				env.UI.Say("%s (-v shows what follows)", text)
+			})
+		}
+		if !told {
+			env.UI.Detail("%s", text)
+		}
+	}
 }
 
 // mantaKey finds the private key: the file that the flag or the configuration

@@ -24,8 +24,8 @@ func renderRestore(u *ui.UI, r restoreReport) error {
 	if r.Restored.Generation == 0 {
 		from = "the mirror"
 	}
-	if err := u.Printf("restored %s into %s: %d manifests, %d image files (%d of them were still there), %s\n",
-		from, r.Target, r.Restored.Manifests, r.Restored.Files, r.Restored.Reused, bytesText(r.Restored.Bytes)); err != nil {
+	if err := u.Printf("restored %s into %s: %s, %s (the disk still had %d), %s\n",
+		from, r.Target, count(r.Restored.Manifests, "manifest"), count(r.Restored.Files, "image file"), r.Restored.Reused, bytesText(r.Restored.Bytes)); err != nil {
 		return err
 	}
 	if r.Compared != nil {

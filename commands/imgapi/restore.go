@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -62,7 +63,7 @@ even from an empty store. A backup of the stock scripts is restored as it is.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	o.addStoreFlag(cmd, "from", "restore from this store instead of the instance's Manta directory: file:///`PATH`")
+	o.addStoreFlag(cmd, "from", fromUsage("restore"))
 	o.Mutation.AddFlags(cmd, false)
 	o.addServerFlags(cmd)
 	fs := cmd.Flags()
@@ -157,11 +158,11 @@ func (o *restoreOptions) validate() error {
 // survey finds out what an operator must see before he answers: local images
 // that would go aside, and what --with-keys changes.
 func (o *restoreOptions) survey(ctx context.Context, inst *instance.Instance, st store.Store, p *backup.RestoreParams) error {
-	if p.Generation == 0 || p.Into != "" {
+	if p.Generation == 0 || p.Into != "" && p.Image == "" {
 		return nil
 	}
-	s, err := backup.SurveyRestore(ctx, st, inst, p.Generation)
-	if err != nil {
+	s, err := backup.SurveyRestore(ctx, st, inst, p.Generation, p.Image)
+	if err != nil || p.Into != "" {
 		return err
 	}
 	if p.Image == "" {
@@ -239,7 +240,7 @@ func (o *restoreOptions) report(engine *procedure.Engine, res *procedure.Result,
 			return err
 		}
 		if p.Into == "" {
-			out.Aside = filepath.Join(backupDir(inst), "restore", p.ID, "replaced")
+			out.Aside = aside(filepath.Join(backupDir(inst), "restore", p.ID, "replaced"))
 		}
 	}
 	if err := o.env.PrintText(out, func(u *ui.UI) error { return renderRestore(u, out) }); err != nil {
@@ -249,6 +250,21 @@ func (o *restoreOptions) report(engine *procedure.Engine, res *procedure.Result,
 		return fail.Silent(fail.Faults)
 	}
 	return nil
+}
+
+// aside is dir if a restore has put anything there, "" if it only left its marks.
+func aside(dir string) string {
+	some := errors.New("some")
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(p) != ".taken" {
+			return some
+		}
+		return err
+	})
+	if errors.Is(err, some) {
+		return dir
+	}
+	return ""
 }
 
 // parseAt reads what --at takes: a generation's number, a moment, or how long

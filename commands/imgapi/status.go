@@ -58,10 +58,10 @@ Warnings do not change the exit status.`
 func (o *statusOptions) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "check an image server and explain what is wrong",
+		Short: "Check an image server and explain what is wrong",
 		Long:  cli.Long(statusLong, cli.InInstance, fail.Failed, fail.Usage, fail.Faults, fail.Refused, fail.Unreachable, fail.Interrupted),
-		Example: `  imgapiadm status
-  imgapiadm status -v --watch
+		Example: `  tritonops imgapi status
+  tritonops imgapi status -v --watch
   tritonops imgapi status -j | json checks -a name status`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },

@@ -27,6 +27,7 @@ type storeOptions struct {
 	*instanceFlags
 	env   *cli.Env
 	store string // "" is the instance's Manta directory
+	quick bool   // somebody waits for the answer: a refused key is believed at once
 }
 
 func (o *storeOptions) addStoreFlag(cmd *cobra.Command, name, usage string) {
@@ -37,7 +38,11 @@ func (o *storeOptions) addStoreFlag(cmd *cobra.Command, name, usage string) {
 // storeConnections bounds the connections a backup or restore keeps open.
 const storeConnections = 64
 
-const storeUsage = "work on this store instead of the instance's Manta directory: file:///`PATH`"
+const storeUsage = "work on the store at `URL`, file:///mnt/offsite/images say (default: the instance's Manta directory)"
+
+func fromUsage(verb string) string {
+	return verb + strings.Replace(strings.TrimPrefix(storeUsage, "work"), " on ", " from ", 1)
+}
 
 // open returns the store. The instance tells which Manta directory is its own.
 func (o *storeOptions) open(ctx context.Context, inst *instance.Instance) (store.Store, error) {
@@ -53,9 +58,13 @@ func (o *storeOptions) openURL(ctx context.Context, inst *instance.Instance, url
 		}
 		return filestore.New(dir, filestore.Options{})
 	case url != "":
-		return nil, fail.New(fail.Usage, "%s: not a store: want file:///path, or nothing for the instance's Manta directory", url)
+		return nil, fail.New(fail.Usage, "%s: not a store: want file:///path, or no flag for the instance's Manta directory", url)
 	}
-	client, _, err := newMantaClient(ctx, o.env, inst, &o.Manta, patient(storeConnections))
+	effort := patient(storeConnections)
+	if o.quick {
+		effort.authGrace = 0
+	}
+	client, _, err := newMantaClient(ctx, o.env, inst, &o.Manta, effort)
 	if err != nil {
 		return nil, err
 	}

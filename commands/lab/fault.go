@@ -13,7 +13,7 @@ import (
 func newFault(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fault",
-		Short: "make the lab fail",
+		Short: "Make the lab fail",
 		Long: cli.Long(`fault puts faults in force, lists and removes them. They survive a restart of the
 lab, until they are used up or removed.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
 	}
@@ -26,7 +26,7 @@ func newFaultAdd(o *options) *cobra.Command {
 	var delay, during time.Duration
 	cmd := &cobra.Command{
 		Use:   "add KIND",
-		Short: "put a fault in force",
+		Short: "Put a fault in force",
 		Long: cli.Long(`add makes requests fail that match service, instance, method and path, after --skip
 of them, --count times or until it is removed. 'lab fault list --kinds' tells the
 kinds.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
@@ -91,7 +91,7 @@ func newFaultList(o *options) *cobra.Command {
 	var kinds bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "list the faults in force, or the kinds there are",
+		Short:   "List the faults in force, or the kinds there are",
 		Long:    cli.Long(`list shows the faults with how many requests they saw and met.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab fault list --kinds",
 		Args:    cli.NoArgs,
@@ -126,7 +126,7 @@ func newFaultList(o *options) *cobra.Command {
 func newFaultClear(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:     "clear [ID]",
-		Short:   "remove one fault, or all",
+		Short:   "Remove one fault, or all",
 		Long:    cli.Long(`clear takes the fault with that ID out of force, or every fault.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab fault clear f1",
 		Args:    cli.AtMost(1),

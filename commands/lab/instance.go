@@ -11,15 +11,15 @@ import (
 func newInstance(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instance",
-		Short: "crash, stop, start or restart an instance's services",
+		Short: "Crash, stop, start or restart an instance's services",
 		Long: cli.Long(`instance acts on the services of one instance, IMGAPI unless another is named.
 Stopped services stay stopped when the lab is started again.`, cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
 	}
 	cmd.AddCommand(
-		serviceVerb(o, "crash", "crash", "let the process die; it is restarted after about a second"),
-		serviceVerb(o, "stop", "disable", "stop the process and leave it stopped"),
-		serviceVerb(o, "start", "enable", "start the process"),
-		serviceVerb(o, "restart", "restart", "kill the process and start it"),
+		serviceVerb(o, "crash", "crash", "Let the process die; it is restarted after about a second"),
+		serviceVerb(o, "stop", "disable", "Stop the process and leave it stopped"),
+		serviceVerb(o, "start", "enable", "Start the process"),
+		serviceVerb(o, "restart", "restart", "Kill the process and start it"),
 		newCron(o),
 	)
 	return cmd
@@ -30,7 +30,7 @@ func serviceVerb(o *options, name, verb, short string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     name + " NAME",
 		Short:   short,
-		Long:    cli.Long(name+": "+short+".", cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
+		Long:    cli.Long(short+".", cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab instance " + name + " images0",
 		Args:    cli.Args("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,7 +53,7 @@ func serviceVerb(o *options, name, verb, short string) *cobra.Command {
 func newCron(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cron NAME",
-		Short: "run the hourly log jobs now",
+		Short: "Run the hourly log jobs now",
 		Long: cli.Long(`cron rotates the instance's logs and uploads them to Manta, as the stock hourly
 jobs do. The stock backup job is never run.`, cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab instance cron images0",
@@ -77,9 +77,9 @@ jobs do. The stock backup job is never run.`, cli.Anywhere, fail.Failed, fail.Us
 func newKey(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "put keys on the Manta account, or take them off",
+		Short: "Put keys on the Manta account, or take them off",
 		Long:  cli.Long(`key changes which public keys the lab's Manta account has.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
 	}
-	cmd.AddCommand(keyVerb(o, "add", "put a key on the account", (*lab.Client).AddKey), keyVerb(o, "remove", "take a key off the account", (*lab.Client).RemoveKey))
+	cmd.AddCommand(keyVerb(o, "add", "Put a key on the account", (*lab.Client).AddKey), keyVerb(o, "remove", "Take a key off the account", (*lab.Client).RemoveKey))
 	return cmd
 }

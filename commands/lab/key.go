@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tritonops/tritonops/commands/cli"
@@ -17,7 +18,7 @@ func keyVerb(o *options, name, short string, do func(*lab.Client, context.Contex
 	cmd := &cobra.Command{
 		Use:     name + " (--instance NAME | --file FILE)",
 		Short:   short,
-		Long:    cli.Long(name+": "+short+": an instance's own, or the public key in a file.", cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
+		Long:    cli.Long(short+": an instance's own, or the public key in a file.", cli.Anywhere, fail.Failed, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab key " + name + " --instance images0\n  tritonops lab key " + name + " --file ~/.ssh/id_ed25519.pub",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +37,7 @@ func keyVerb(o *options, name, short string, do func(*lab.Client, context.Contex
 				return err
 			}
 			return o.env.PrintText(map[string]string{"instance": req.Instance, "file": file}, func(u *ui.UI) error {
-				return u.Printf("done: %s\n", short)
+				return u.Printf("done: %s\n", strings.ToLower(short[:1])+short[1:])
 			})
 		},
 	}

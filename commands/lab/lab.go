@@ -29,7 +29,7 @@ func New(env *cli.Env) *cobra.Command {
 	o := &options{env: env}
 	cmd := &cobra.Command{
 		Use:   "lab",
-		Short: "rehearse on loopback: a Manta and standalone image servers",
+		Short: "Rehearse on loopback: a Manta and standalone image servers",
 		Long: cli.Long(`lab runs a Manta and standalone IMGAPI instances in one process on loopback,
 with the commands of a real zone as shims, so that a runbook can be rehearsed
 before it counts. Nothing in it is real and nothing real is touched.
@@ -111,7 +111,7 @@ func (o *options) one(name string) (string, error) {
 func newDown(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
-		Short: "end the lab and keep its directory",
+		Short: "End the lab and keep its directory",
 		Long: cli.Long(`down asks the lab's process to end, through its control socket, and returns when
 it has given the directory up. A process that does not answer is never killed. A
 lab that is down already is no error. Remove the directory yourself when you are
@@ -142,7 +142,7 @@ func newEnv(o *options) *cobra.Command {
 	var operator bool
 	cmd := &cobra.Command{
 		Use:   "env [--instance NAME | --operator]",
-		Short: "print what points a shell at the lab",
+		Short: "Print what points a shell at the lab",
 		Long: cli.Long(`env prints shell commands that point every command of this shell, ours and other
 people's, at the lab: as if they ran in an instance's zone, or as the lab's
 operator. The lab need not be up. With one instance, that one is meant.`, cli.Anywhere, fail.Usage, fail.Refused),
@@ -180,7 +180,7 @@ operator. The lab need not be up. With one instance, that one is meant.`, cli.An
 func newStatus(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "show what the lab runs",
+		Short: "Show what the lab runs",
 		Long: cli.Long(`status asks the running lab for its services, addresses and faults. A lab that is
 down is an error with exit status 8.`, cli.Anywhere, fail.Usage, fail.Refused, fail.Unreachable),
 		Example: "  tritonops lab status --dir /var/tmp/lab -j",

@@ -13,7 +13,7 @@ func newSeed(o *options) *cobra.Command {
 	var req lab.SeedRequest
 	cmd := &cobra.Command{
 		Use:   "seed",
-		Short: "fill an instance with images",
+		Short: "Fill an instance with images",
 		Long: cli.Long(`seed makes a deterministic set of images in an instance: the same numbers give the
 same files, byte for byte. The instance's IMGAPI is stopped meanwhile, because it
 reads manifests at start only. Images beyond --files have their file in Manta as

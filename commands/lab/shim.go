@@ -13,7 +13,7 @@ func newShim(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:                "shim --dir DIR --instance NAME COMMAND [ARGUMENTS]",
 		Hidden:             true,
-		Short:              "act as a command of an instance's zone",
+		Short:              "Act as a command of an instance's zone",
 		Long:               cli.Long("shim does what the named command does in a real zone. The exit status is that command's.", cli.Anywhere),
 		DisableFlagParsing: true,
 		Args:               cobra.ArbitraryArgs,

@@ -29,7 +29,7 @@ func newUp(o *options) *cobra.Command {
 	u := &upOptions{options: o}
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "start the lab, or continue it",
+		Short: "Start the lab, or continue it",
 		Long: cli.Long(`up starts a Manta and standalone IMGAPI instances (images0, images1 ...) on
 loopback. On a directory that holds a lab it continues that one, with the same
 ports, keys and data; --instances can only add to it, and the flags that describe

@@ -141,6 +141,9 @@ func sentences(ev procedure.Event) []string {
 
 func headline(ev procedure.RunStarted) string {
 	text := fmt.Sprintf("%s (%d steps)", ev.Title, ev.Of)
+	if ev.Of == 1 {
+		text = ev.Title
+	}
 	switch {
 	case ev.Direction == "back":
 		return "undo: " + text

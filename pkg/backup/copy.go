@@ -69,6 +69,7 @@ type copier struct {
 	from, to store.Store
 	src, dst *Log
 	o        CopyOptions
+	oldest   uint64 // record the source still has
 	mu       sync.Mutex
 	out      Copied
 }
@@ -76,15 +77,15 @@ type copier struct {
 // objects copies every image file that a stored generation names. The newest
 // state's files get their mirror path, older content goes to the history.
 func (c *copier) objects(ctx context.Context) error {
-	oldest := uint64(1)
+	c.oldest = 1
 	for info, err := range c.src.Records(ctx) {
 		if err != nil {
 			return err
 		}
-		oldest, _ = seqOf(info.Key)
+		c.oldest, _ = seqOf(info.Key)
 		break
 	}
-	k, err := references(ctx, c.src, oldest)
+	k, err := references(ctx, c.src, c.oldest)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (c *copier) log(ctx context.Context) error {
 			return err
 		}
 	}
-	c.o.Progress.Phase("records", int64(c.src.HeadSeq()), "records")
+	c.o.Progress.Phase("records", int64(c.src.HeadSeq()-c.oldest+1), "records")
 	for info, err := range c.src.Records(ctx) {
 		if err != nil {
 			return err
@@ -195,8 +196,13 @@ func (c *copier) same(ctx context.Context, key string, n *int) error {
 	if c.o.DryRun {
 		return nil
 	}
-	_, err = c.to.Put(ctx, key, objectSource{ctx, c.from, key, src.Size}, store.IfAbsent())
-	return err
+	info, err := c.to.Put(ctx, key, objectSource{ctx, c.from, key, src.Size}, store.IfAbsent())
+	if err != nil || info.MD5 == src.MD5 {
+		return err
+	}
+	// The log's objects are never overwritten: wrong bytes would stay for good.
+	err = c.to.Delete(ctx, key, store.IfMatch(info.ETag))
+	return errors.Join(fmt.Errorf("%s: %s: MD5 %x was read instead of %x: %w", c.from, key, info.MD5, src.MD5, store.ErrCorrupt), err)
 }
 
 func (c *copier) mirror(ctx context.Context) error {

@@ -108,9 +108,14 @@ func (r *Restorer) downloadGeneration(ctx context.Context, seq uint64) (Restored
 		}
 	}
 	if got.Manifests == 0 && r.Params.Image != "" {
-		return got, fail.Hint(fail.New(fail.Failed, "%s: generation %d has no image %s", r.Store, seq, r.Params.Image), "tritonops imgapi backup list")
+		return got, noImage(r.Store, seq, r.Params.Image)
 	}
 	return r.complete(ctx, got, files)
+}
+
+func noImage(st store.Store, seq uint64, uuid string) error {
+	return fail.Hint(fail.New(fail.Failed, "%s: generation %d has no image %s", st, seq, uuid),
+		"tritonops imgapi restore --at TIME --image %s   # a moment when it was there; `backup list` shows when images went", uuid)
 }
 
 // wanted says whether an entry is part of this restore.
@@ -351,9 +356,14 @@ func (r *Restorer) own() error {
 func (r *Restorer) downloadMirror(ctx context.Context) (Restored, error) {
 	var got Restored
 	var files []fetch
+	leftovers := 0
 	for _, top := range []string{"manifests", "images"} {
 		err := walkTree(ctx, r.Store, mirrorPath(top), 3, func(info store.Info) error {
 			p := info.Key[len(mirrorDir)+1:]
+			if leftoverPath.MatchString(p) { // the stock script saves these too
+				leftovers++
+				return nil
+			}
 			if err := checkPath(p); err != nil {
 				got.Faults = append(got.Faults, Fault{Code: "odd_name", Path: info.Key, Text: "not restored: " + err.Error()})
 				return nil
@@ -373,6 +383,9 @@ func (r *Restorer) downloadMirror(ctx context.Context) (Restored, error) {
 		if err != nil {
 			return got, err
 		}
+	}
+	if leftovers > 0 {
+		r.progress.Note(fmt.Sprintf("%d leftover uploads in the mirror are no data and are not restored", leftovers))
 	}
 	for _, f := range files {
 		if f.Manifest() {

@@ -87,6 +87,7 @@ func (m *mirrorSync) mark(ctx context.Context, seq uint64) error {
 // replay applies the records after the mirror's, each read back from the store:
 // what the mirror gets is what was published.
 func (m *mirrorSync) replay(ctx context.Context, to uint64) error {
+	m.progress.Phase("mirror", 0, "manifests")
 	for n := m.at.Seq + 1; n <= to; n++ {
 		w := m.writer(ctx)
 		_, t, _, err := m.log.readRecord(ctx, n, visitor{

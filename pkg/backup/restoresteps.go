@@ -46,6 +46,9 @@ func (r *Restorer) endStep() procedure.Step {
 func restoringPath(stateDir string) string { return filepath.Join(stateDir, "restoring") }
 
 func (r *Restorer) holdRuns() error {
+	if err := durable.MkdirAll(r.StateDir, 0o700); err != nil {
+		return err
+	}
 	lock, err := durable.Acquire(LockPath(r.StateDir), "restore")
 	if err != nil {
 		return heldBy(err)
@@ -59,6 +62,9 @@ func (r *Restorer) end(ctx context.Context) error {
 		if err := durable.Remove(restoringPath(r.StateDir)); err != nil {
 			return err
 		}
+	}
+	for _, d := range []string{r.stage(), r.aside(), r.dir()} {
+		_ = os.Remove(d) // as far as it is empty
 	}
 	if r.Params.Generation == 0 {
 		return nil
@@ -97,10 +103,13 @@ func (r *Restorer) keepMarked(ctx context.Context) (stop func()) {
 
 func (r *Restorer) downloadStep() procedure.Step {
 	return procedure.Step{
-		Name: "download", Line: "download beside the live data and verify every file: " + r.stage(),
+		Name: "download", Line: "download into " + r.dir() + " and verify every file",
 		Preflight: func(context.Context, *procedure.Run) error { return r.checkTarget() },
 		Apply: func(ctx context.Context, run *procedure.Run) (any, error) {
 			r.progress = run.Progress()
+			if err := durable.MkdirAll(r.dir(), 0o700); err != nil { // auth keys may come into it
+				return nil, err
+			}
 			if err := durable.MkdirAll(r.stage(), 0o755); err != nil {
 				return nil, err
 			}
@@ -114,7 +123,8 @@ func (r *Restorer) downloadStep() procedure.Step {
 // checkTarget refuses a place that renames cannot reach or that holds something
 // else.
 func (r *Restorer) checkTarget() error {
-	if err := durable.MkdirAll(r.dir(), 0o700); err != nil {
+	from, err := nearestDir(r.dir()) // a preflight makes nothing
+	if err != nil {
 		return err
 	}
 	near := r.target()
@@ -132,7 +142,7 @@ func (r *Restorer) checkTarget() error {
 		places = append(places, shard, filepath.Join(shard, r.Params.Image))
 	}
 	for _, p := range places {
-		same, err := sameDevice(r.dir(), p)
+		same, err := sameDevice(from, p)
 		if err != nil {
 			return err
 		}
@@ -142,6 +152,18 @@ func (r *Restorer) checkTarget() error {
 		}
 	}
 	return nil
+}
+
+// nearestDir is p, or the closest directory above it that exists: where p will be
+// made.
+func nearestDir(p string) (string, error) {
+	for {
+		_, err := os.Stat(p)
+		if err == nil || !os.IsNotExist(err) || p == filepath.Dir(p) {
+			return p, err
+		}
+		p = filepath.Dir(p)
+	}
 }
 
 func sameDevice(a, b string) (bool, error) {

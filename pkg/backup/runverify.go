@@ -66,6 +66,7 @@ func (r *Runner) resend(ctx context.Context, pos Position, mirror *mirrorSync, f
 	}
 	if err != nil || !e.Same(want) {
 		f.Text += fmt.Sprintf("; generations up to %d that name it cannot be restored whole", pos.Seq)
+		f.Fix = "tritonops imgapi restore --from file:///COPY --image " + want.UUID() + "   # from a copy of the backup, if there is one"
 		rep.Faults = append(rep.Faults, f)
 		return nil
 	}

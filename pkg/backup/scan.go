@@ -143,6 +143,9 @@ func (s *scanned) keep(p, code, why string) {
 	if e, ok := s.known.Get(p); ok {
 		s.entries = append(s.entries, e)
 		f.Text = "the backup keeps its last good version: " + why
+		if code == "manifest_unreadable" || code == "file_damaged" {
+			f.Fix = "tritonops imgapi restore --image " + e.UUID() + "   # brings that version back"
+		}
 	}
 	s.faults = append(s.faults, f)
 }

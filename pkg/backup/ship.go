@@ -9,11 +9,13 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tritonops/tritonops/pkg/backup/store"
+	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/instance"
 )
 
@@ -83,12 +85,15 @@ func (sh *shipper) file(ctx context.Context, p string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // deleted or replaced while we looked; the next run sees what became of it
 		}
-		if !errors.Is(err, instance.ErrChanging) && !errors.Is(err, store.ErrCondition) {
+		if !errors.Is(err, instance.ErrChanging) && !errors.Is(err, store.ErrCondition) && !errors.Is(err, store.ErrUnknownOutcome) {
 			return err
 		}
 	}
-	if errors.Is(err, store.ErrCondition) {
+	switch {
+	case errors.Is(err, store.ErrCondition):
 		return fmt.Errorf("%s: %w", mirrorPath(p), err)
+	case errors.Is(err, store.ErrUnknownOutcome): // the file is well, the store is not: nothing to publish without it
+		return fail.As(fail.Unreachable, err)
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -138,8 +143,7 @@ func (sh *shipper) upload(ctx context.Context, p string, cond store.Condition) (
 	}
 	info, err := sh.st.Put(ctx, mirrorPath(p), src, cond)
 	if errors.Is(err, store.ErrUnknownOutcome) {
-		// What the object holds now decides; the loop in file compares it.
-		return Entry{}, signature{}, fmt.Errorf("%w: %w", instance.ErrChanging, err)
+		return Entry{}, signature{}, err // what the object holds now decides; the loop in file compares it
 	}
 	sig, serr := src.settled()
 	if serr != nil || err != nil {
@@ -226,6 +230,8 @@ type watchedFile struct {
 	rel      string
 	info     fs.FileInfo
 	progress func(int64)
+
+	sent *progressReader // the latest attempt
 }
 
 func watch(inst *instance.Instance, rel string, progress func(int64)) (*watchedFile, error) {
@@ -233,7 +239,7 @@ func watch(inst *instance.Instance, rel string, progress func(int64)) (*watchedF
 	if err != nil {
 		return nil, err
 	}
-	return &watchedFile{inst, rel, fi, progress}, f.Close()
+	return &watchedFile{inst: inst, rel: rel, info: fi, progress: progress}, f.Close()
 }
 
 // settled returns the file's signature if it is still what it was.
@@ -254,13 +260,17 @@ func (w *watchedFile) settled() (signature, error) {
 // Size is the size when the file was looked at.
 func (w *watchedFile) Size() int64 { return w.info.Size() }
 
-// Open opens the file for one attempt.
+// Open opens the file for one attempt, one after the other.
 func (w *watchedFile) Open() (io.ReadCloser, error) {
 	f, _, err := openImage(w.inst, w.rel)
 	if err != nil {
 		return nil, err
 	}
-	return &progressReader{ReadCloser: f, progress: w.progress}, nil
+	if w.sent != nil {
+		w.sent.takeBack()
+	}
+	w.sent = &progressReader{ReadCloser: f, progress: w.progress}
+	return w.sent, nil
 }
 
 // progressReader reports bytes as they are read, and takes them back when it is
@@ -268,27 +278,29 @@ func (w *watchedFile) Open() (io.ReadCloser, error) {
 type progressReader struct {
 	io.ReadCloser
 	progress func(int64)
-	n        int64
-	ended    bool
+	n        atomic.Int64 // an abandoned request may still read
+	ended    atomic.Bool
 }
 
 func (r *progressReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	r.n += int64(n)
+	r.n.Add(int64(n))
 	r.progress(int64(n))
 	if err == io.EOF {
-		r.ended = true
+		r.ended.Store(true)
 	}
 	return n, err
 }
 
 func (r *progressReader) Close() error {
-	if !r.ended {
-		r.progress(-r.n)
-		r.ended = true
+	if !r.ended.Swap(true) {
+		r.takeBack()
 	}
 	return r.ReadCloser.Close()
 }
+
+// takeBack makes what was read so far not count.
+func (r *progressReader) takeBack() { r.progress(-r.n.Swap(0)) }
 
 // preserve copies the object at key into the history before it is overwritten.
 // Manta has no copy on the server: the bytes pass through here, proven on both

@@ -26,6 +26,7 @@ type Entry struct {
 
 var (
 	manifestPath = regexp.MustCompile(`^manifests/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.raw$`)
+	leftoverPath = regexp.MustCompile(`^images/[0-9a-f]{3}/[0-9a-f-]{36}/(file[0-9]{1,3}|icon)\.[^/]+$`) // an upload in progress, or one that failed
 	imagePath    = regexp.MustCompile(`^images/([0-9a-f]{3})/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/(file[0-9]{1,3}|icon)$`)
 	etcPath      = regexp.MustCompile(`^etc/(imgapi\.config\.json|authkeys/local/[A-Za-z0-9][A-Za-z0-9._@+-]{0,200}\.keys)$`)
 )

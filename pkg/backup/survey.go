@@ -21,8 +21,9 @@ type Survey struct {
 	Keys     []string // what happens to each local auth key file that changes
 }
 
-// SurveyRestore compares the disk with a generation, by names and auth keys.
-func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance, seq uint64) (s Survey, err error) {
+// SurveyRestore compares the disk with a generation, by names and auth keys. An
+// image, unless "", must be part of it.
+func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance, seq uint64, image string) (s Survey, err error) {
 	log, err := OpenLog(ctx, st, nil)
 	if err != nil {
 		return s, err
@@ -31,6 +32,9 @@ func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance,
 	pos, err := log.StateAt(ctx, seq, keys)
 	if err != nil {
 		return s, err
+	}
+	if _, ok := pos.State.Get("manifests/" + image + ".raw"); image != "" && !ok {
+		return s, noImage(st, seq, image)
 	}
 	uuids, err := inst.UUIDs(ctx)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a lost disk has none

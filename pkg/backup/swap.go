@@ -33,7 +33,7 @@ func (r *Restorer) parts() []string {
 func (r *Restorer) swapStep(part string) procedure.Step {
 	s := swap{staged: filepath.Join(r.stage(), part), live: filepath.Join(r.Instance.DataDir(), part), aside: filepath.Join(r.aside(), part)}
 	return procedure.Step{
-		Name: "swap " + filepath.ToSlash(part), Line: fmt.Sprintf("put %s in place; what it replaces goes to %s", s.live, s.aside),
+		Name: "swap " + filepath.ToSlash(part), Line: fmt.Sprintf("put %s in place; what it replaces goes to replaced/ there", filepath.ToSlash(part)),
 		Apply: func(context.Context, *procedure.Run) (any, error) { return nil, s.apply() },
 		Verify: func(context.Context, *procedure.Run) error {
 			if exists(s.staged) {
@@ -107,7 +107,7 @@ func exists(p string) bool {
 // publishStep gives a restore into a directory its name.
 func (r *Restorer) publishStep() procedure.Step {
 	return procedure.Step{
-		Name: "publish", Line: "give the restored data its name: " + r.Params.Into,
+		Name: "publish", Line: "move it to " + r.Params.Into,
 		Apply: func(context.Context, *procedure.Run) (any, error) {
 			if !exists(r.stage()) {
 				return nil, nil // a former attempt did
@@ -124,6 +124,9 @@ func (r *Restorer) publishStep() procedure.Step {
 		Undo: func(context.Context, *procedure.Run) error {
 			if exists(r.stage()) || !exists(r.Params.Into) {
 				return nil
+			}
+			if err := durable.MkdirAll(r.dir(), 0o700); err != nil {
+				return err
 			}
 			return durable.Rename(r.Params.Into, r.stage())
 		},

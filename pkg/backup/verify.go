@@ -1,12 +1,14 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,6 +108,7 @@ func Verify(ctx context.Context, st store.Store, o VerifyOptions) (v Verificatio
 			return v, err
 		}
 	}
+	slices.SortFunc(c.faults, func(a, b Fault) int { return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Path, b.Path)) })
 	v.Objects, v.BytesRead, v.Faults = c.n, c.read, c.faults
 	if !c.broken {
 		err = markVerified(ctx, st, log.StoreID(), seq, o.Deep, o.Now)
@@ -243,7 +246,7 @@ func (c *checker) image(ctx context.Context, group []Entry) error {
 		}
 		if key == "" {
 			c.breaks("object_lost", e.Path, fmt.Sprintf("no object in the store has its %d bytes with MD5 %x", e.Size, e.MD5),
-				"tritonops imgapi backup run   # sends it again if this disk still has it")
+				resendHint)
 			continue
 		}
 		if c.o.Deep {
@@ -303,7 +306,7 @@ func (c *checker) deep(ctx context.Context, e Entry, key string) error {
 	case errors.Is(err, store.ErrUnavailable):
 		return err
 	default:
-		c.breaks("object_damaged", key, err.Error(), "tritonops imgapi backup run --verify   # sends it again if this disk still has it")
+		c.breaks("object_damaged", key, err.Error(), resendHint)
 		return nil
 	}
 	if want := c.shas[e.Path]; want != "" && want != h.sha1() {
@@ -337,15 +340,25 @@ func (c *checker) mirror(ctx context.Context, s State) error {
 		switch {
 		case !manifestPath.MatchString(p):
 		case !ok:
-			c.fault("mirror_differs", info.Key, "in the mirror but not in the newest generation")
+			c.differs(info.Key, "in the mirror but not in the newest generation")
 		case info.HasMD5 && info.MD5 != e.MD5:
-			c.fault("mirror_differs", info.Key, "changed behind the log")
+			c.differs(info.Key, "changed behind the log")
 		}
 	}
 	for p := range left {
-		c.fault("mirror_differs", mirrorPath(p), "missing from the mirror")
+		c.differs(mirrorPath(p), "missing from the mirror")
 	}
 	return nil
+}
+
+const resendHint = "tritonops imgapi backup run --verify   # sends it again if this disk still has it"
+
+// differs is a fault that does not break the generation: the log has the bytes.
+func (c *checker) differs(key, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = append(c.faults, Fault{Code: "mirror_differs", Path: key, Text: text,
+		Fix: "tritonops imgapi backup run --verify   # puts the mirror right"})
 }
 
 func noGeneration(st store.Store, seq uint64) error {

@@ -13,7 +13,8 @@ import (
 )
 
 // Source is content that can be opened more than once, so that an upload can be
-// repeated. Size is the exact length in bytes.
+// repeated. Size is the exact length in bytes. A Put whose context ends does not
+// wait for a Read that hangs: the content is closed when that Read has returned.
 type Source interface {
 	Open() (io.ReadCloser, error)
 	Size() int64
@@ -34,7 +35,7 @@ type body interface {
 	// finished says whether the last byte was handed out: before that the service
 	// cannot have stored anything.
 	finished() bool
-	sum() []byte                // MD5 of all, valid once finished
+	sum() []byte                // MD5 of all, found or believed; valid once finished
 	fault() error               // what went wrong with the source, nil if nothing
 	settle(ctx context.Context) // waits until nothing touches the source any more
 }
@@ -73,8 +74,25 @@ func (b *smallBody) sum() []byte            { return b.md5[:] }
 func (b *smallBody) fault() error           { return nil }
 func (b *smallBody) settle(context.Context) {}
 
-// readSmall reads a source into memory, checking its length.
-func readSmall(src Source) ([]byte, error) {
+// readSmall reads a source into memory, checking its length. A source that hangs
+// is left to itself when ctx ends.
+func readSmall(ctx context.Context, src Source) ([]byte, error) {
+	done := make(chan struct{})
+	var read []byte
+	var failed error
+	go func() {
+		defer close(done)
+		read, failed = readAll(src)
+	}()
+	select {
+	case <-done:
+		return read, failed
+	case <-ctx.Done():
+		return nil, ended(ctx)
+	}
+}
+
+func readAll(src Source) ([]byte, error) {
 	rc, err := src.Open()
 	if err != nil {
 		return nil, err
@@ -112,6 +130,7 @@ type chunk struct {
 // there.
 type streamBody struct {
 	size   int64
+	known  []byte // MD5 that is believed; then nothing is hashed
 	toSend chan *chunk
 	toHash chan *chunk
 	free   chan *chunk
@@ -128,14 +147,16 @@ type streamBody struct {
 	failed atomic.Pointer[error]
 }
 
-// newStreamBody opens src and starts reading it.
-func newStreamBody(src Source) (*streamBody, error) {
+// newStreamBody opens src and starts reading it, and hashing it unless its MD5 is
+// known.
+func newStreamBody(src Source, known []byte) (*streamBody, error) {
 	rc, err := src.Open()
 	if err != nil {
 		return nil, err
 	}
 	b := &streamBody{
 		size:   src.Size(),
+		known:  known,
 		toSend: make(chan *chunk, maxChunks),
 		toHash: make(chan *chunk, maxChunks),
 		free:   make(chan *chunk, maxChunks),
@@ -174,9 +195,11 @@ func (b *streamBody) read(rc io.ReadCloser) {
 			return
 		}
 		c.n = n
-		c.refs.Store(2)
 		// Neither send can block: no more chunks exist than the channels hold.
-		b.toHash <- c
+		if c.refs.Store(1); b.known == nil {
+			c.refs.Store(2)
+			b.toHash <- c
+		}
 		b.toSend <- c
 	}
 }
@@ -301,6 +324,9 @@ func (b *streamBody) Close() error {
 func (b *streamBody) finished() bool { return b.all.Load() }
 
 func (b *streamBody) sum() []byte {
+	if b.known != nil {
+		return b.known
+	}
 	<-b.hashed
 	return b.digest.Sum(nil)
 }
@@ -319,5 +345,25 @@ func (b *streamBody) settle(ctx context.Context) {
 	select {
 	case <-b.closed:
 	case <-ctx.Done():
+	}
+}
+
+// rehash reads a source to its end for its MD5.
+func rehash(ctx context.Context, src Source) ([]byte, error) {
+	b, err := newStreamBody(src, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer b.settle(ctx)
+	defer context.AfterFunc(ctx, func() { b.Close() })()
+	for {
+		_, done, err := b.nextChunk()
+		if err == io.EOF {
+			return b.sum(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		done()
 	}
 }

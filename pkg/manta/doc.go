@@ -16,10 +16,14 @@
 // half way like a complete one (manta-muskie lib/dir.js).
 //
 // Unconditional requests are repeated on 5xx, throttling and lost connections.
-// A conditional request reaches the service once: it is repeated only if it
-// provably never left whole, or if the key was refused (Config.AuthGrace). If it
-// was answered and not applied, the error is of the plain kinds; where it may have
-// been applied, it is also [ErrUnknownOutcome]: read back and decide.
+// A conditional request is repeated only if it cannot have been applied: it was not
+// answered and provably never left whole, or the answer was that the key is unknown
+// (Config.AuthGrace) or that the parent directory is missing (PutOptions.Parents).
+// If it was answered and not applied, the error is of the plain kinds; where it may
+// have been applied, it is also [ErrUnknownOutcome]: read back and decide.
+//
+// Directories are made from the bottom up, and only where nothing is: the service
+// lets a directory take the place of an object, content and all.
 //
 // All methods of [Client] are safe for concurrent use. At most Config.Parallel
 // requests are under way at once; open readers do not count.

@@ -35,7 +35,8 @@ var (
 	// ErrListing is a listing that breaks the service's rules: unsorted, endless,
 	// malformed, or with fewer entries than it says there are.
 	ErrListing = errors.New("listing is not usable")
-	// ErrNotDirectory is a List of an object.
+	// ErrNotDirectory is an object where a directory should be: listed, to be made,
+	// or above what was to be written. It was left alone.
 	ErrNotDirectory = errors.New("not a directory")
 )
 
@@ -107,6 +108,8 @@ func (e *Error) Is(target error) bool {
 		return e.Status == http.StatusTooManyRequests || e.hasCode("Throttled")
 	case ErrUnavailable:
 		return e.Status >= 500 || e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout || e.kind == ErrUnavailable
+	case ErrNotDirectory:
+		return e.Status == http.StatusBadRequest && e.hasCode("ParentNotDirectory") || e.kind == ErrNotDirectory
 	case ErrUnknownOutcome:
 		return e.unknown
 	}

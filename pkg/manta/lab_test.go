@@ -110,6 +110,46 @@ func TestTheLabsMantaAgreesWithTheClient(t *testing.T) {
 	}
 }
 
+// TestAnObjectInTheWayOfADirectorySurvives: the service would let the directory
+// replace it.
+func TestAnObjectInTheWayOfADirectorySurvives(t *testing.T) {
+	ctx := t.Context()
+	for _, at := range []string{"/bob/stor/a", "/bob/stor/a/b", "/bob/stor/a/b/c"} {
+		first, _, _ := rehearsal(t, mantad.Config{})
+		kept, err := first.Put(ctx, at, Bytes("precious"), PutOptions{Parents: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := New(first.cfg) // knows no directories
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		for _, c := range []*Client{first, second} {
+			put := func(p string, cond Condition) error {
+				_, err := c.Put(ctx, p, Bytes("x"), PutOptions{Parents: true, If: cond})
+				return err
+			}
+			for what, err := range map[string]error{
+				"put":            put("/bob/stor/a/b/c/d/e/o", Condition{}),
+				"put if absent":  put("/bob/stor/a/b/c/d/o", Absent()),
+				"put just below": put(at+"/o", Condition{}),
+				"mkdir -p":       c.MkdirAll(ctx, "/bob/stor/a/b/c"),
+				"mkdir -p deep":  c.MkdirAll(ctx, "/bob/stor/a/b/c/d/e"),
+				"mkdir":          c.Mkdir(ctx, at),
+				"mkdir below":    c.Mkdir(ctx, at+"/d"),
+			} {
+				if !errors.Is(err, ErrNotDirectory) {
+					t.Errorf("%s, object at %s: %v", what, at, err)
+				}
+			}
+		}
+		if info, err := first.Head(ctx, at); err != nil || info.IsDir() || info.ETag != kept.ETag {
+			t.Errorf("%s is now %+v, %v", at, info, err)
+		}
+	}
+}
+
 func labListing(t *testing.T, c *Client, dir string, want int) {
 	t.Helper()
 	n := 0

@@ -45,13 +45,34 @@ func (c *Client) Delete(ctx context.Context, path string, cond Condition) error 
 	return err
 }
 
-// Mkdir makes a directory, whose parent must exist. One that exists is no error.
+// Mkdir makes a directory, whose parent must exist. One that exists is no error;
+// an object in its place is ErrNotDirectory.
 func (c *Client) Mkdir(ctx context.Context, path string) error {
 	p, err := c.absolute(path)
 	if err != nil {
 		return err
 	}
+	if there, err := c.directory(ctx, "mkdir", p); there || err != nil {
+		return err
+	}
 	return c.mkdir(ctx, p)
+}
+
+// directory says whether p is one, and remembers it. The service lets a directory
+// replace an object, so whoever is not told by an answer that nothing is there
+// has to look before making one.
+func (c *Client) directory(ctx context.Context, op, p string) (bool, error) {
+	info, err := c.Head(ctx, p)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !info.IsDir():
+		return false, &Error{Op: op, Path: p, kind: ErrNotDirectory, cause: errors.New("an object is in its place")}
+	}
+	c.dirs.add(p)
+	return true, nil
 }
 
 func (c *Client) mkdir(ctx context.Context, p string) error {
@@ -69,37 +90,38 @@ func (c *Client) mkdir(ctx context.Context, p string) error {
 }
 
 // MkdirAll makes a directory and its missing parents. Directories this client has
-// made or written into are known and cost no request; "/account/stor" always
-// exists. Of several concurrent calls for one directory, one makes it.
+// made, seen or written into are known and cost no request; "/account/stor" always
+// exists. Of several concurrent calls for one directory, one makes it. An object
+// in the place of any of them is ErrNotDirectory, and stays.
 func (c *Client) MkdirAll(ctx context.Context, path string) error {
 	p, err := c.absolute(path)
 	if err != nil {
 		return err
 	}
-	return c.makeAll(ctx, p)
-}
-
-// makeAll is MkdirAll that starts over when a directory we knew was removed by
-// someone.
-func (c *Client) makeAll(ctx context.Context, p string) error {
-	at := c.dirs.now()
-	err := c.mkdirAll(ctx, p)
-	if errors.Is(err, ErrParentMissing) {
-		c.dirs.distrust(p, at)
-		err = c.mkdirAll(ctx, p)
-	}
-	return err
-}
-
-func (c *Client) mkdirAll(ctx context.Context, p string) error {
 	if c.dirs.known(p) {
 		return nil
 	}
+	if there, err := c.directory(ctx, "mkdir", p); there || err != nil {
+		return err
+	}
+	return c.makeMissing(ctx, p)
+}
+
+// makeMissing makes a directory that an answer said is missing, and its parents as
+// far as the service says that they are: from the bottom up. Going down from the
+// top would put a directory over an object that is in the way.
+func (c *Client) makeMissing(ctx context.Context, p string) error {
 	return c.dirs.once(ctx, p, func() error {
 		if c.dirs.known(p) {
 			return nil
 		}
-		if err := c.mkdirAll(ctx, parent(p)); err != nil {
+		at, above := c.dirs.now(), parent(p)
+		err := c.mkdir(ctx, p)
+		if !errors.Is(err, ErrParentMissing) || depth(above) <= fixedDepth {
+			return err
+		}
+		c.dirs.missing(above, at)
+		if err := c.makeMissing(ctx, above); err != nil {
 			return err
 		}
 		return c.mkdir(ctx, p)
@@ -123,7 +145,7 @@ func (c *Client) withParents(ctx context.Context, path string, parents bool, put
 			return err
 		}
 		c.dirs.missing(dir, at)
-		if merr := c.makeAll(ctx, dir); merr != nil && !errors.Is(merr, ErrParentMissing) {
+		if merr := c.makeMissing(ctx, dir); merr != nil && !errors.Is(merr, ErrParentMissing) {
 			return merr
 		}
 	}

@@ -27,6 +27,11 @@ type PutOptions struct {
 	Metadata    map[string]string // keys begin with "m-"; 4 KB in all
 	Parents     bool              // make missing parent directories
 	SendMD5     bool              // announce the MD5 of up to 1 MiB of content, so that wrong bytes are never stored
+	// Believed is the MD5 that content over 1 MiB should have, 16 bytes; nil if
+	// nothing is known. What the service tells is compared with it, which proves as
+	// much as a sum made here and leaves the processor to the transfer. If they
+	// differ, the source is read a second time and its own MD5 decides.
+	Believed []byte
 }
 
 // Put writes an object of known length and returns what the service has stored:
@@ -40,9 +45,13 @@ func (c *Client) Put(ctx context.Context, path string, src Source, o PutOptions)
 	if err != nil {
 		return Info{}, err
 	}
-	r, err := putRequest(p, src, o)
+	r, err := putRequest(ctx, p, src, o)
 	if err != nil {
-		return Info{}, coded(&Error{Op: "put", Path: p, kind: ErrSource, cause: err})
+		e := &Error{Op: "put", Path: p, kind: ErrSource, cause: err}
+		if ctx.Err() != nil {
+			e.kind, e.cause = nil, ended(ctx)
+		}
+		return Info{}, coded(e)
 	}
 	var info Info
 	r.handle = func(resp *http.Response, b body) *Error {
@@ -66,7 +75,7 @@ func (c *Client) Put(ctx context.Context, path string, src Source, o PutOptions)
 
 // putRequest prepares a Put. Small content is read now, so that the transport can
 // send it in one piece with the head.
-func putRequest(path string, src Source, o PutOptions) (*request, error) {
+func putRequest(ctx context.Context, path string, src Source, o PutOptions) (*request, error) {
 	r := &request{op: "put", method: http.MethodPut, path: path, accept: "application/json",
 		header: http.Header{}, cond: o.If, size: src.Size(), expect: src.Size() > expectOver}
 	contentType := o.ContentType
@@ -84,11 +93,16 @@ func putRequest(path string, src Source, o PutOptions) (*request, error) {
 	switch {
 	case r.size < 0:
 		return nil, fmt.Errorf("size %d", r.size)
+	case o.Believed != nil && len(o.Believed) != md5.Size:
+		return nil, fmt.Errorf("believed MD5 of %d bytes", len(o.Believed))
 	case r.size > smallLimit || r.size > expectOver && !o.SendMD5:
-		r.open = func() (body, error) { return newStreamBody(src) }
+		r.open = func() (body, error) { return newStreamBody(src, o.Believed) }
+		if o.Believed != nil {
+			r.rehash = func() ([]byte, error) { return rehash(ctx, src) }
+		}
 		return r, nil
 	}
-	data, err := readSmall(src)
+	data, err := readSmall(ctx, src)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +132,13 @@ func (c *Client) stored(ctx context.Context, r *request, resp *http.Response, b 
 		if got = head.MD5; got == nil {
 			return info, r.unverified(resp, errors.New("stored, but the service does not tell its MD5"))
 		}
+	}
+	if got != nil && !bytes.Equal(got, sum) && r.rehash != nil {
+		var err error
+		if sum, err = r.rehash(); err != nil {
+			return info, r.unverified(resp, fmt.Errorf("stored, but not verified: its MD5 is not the one believed, and the content could not be read again: %w", err))
+		}
+		info.MD5 = sum
 	}
 	if got != nil && !bytes.Equal(got, sum) {
 		e := r.unverified(resp, fmt.Errorf("the service has stored other bytes than were sent: MD5 %x instead of %x (etag %s)", got, sum, printable(info.ETag, 64)))

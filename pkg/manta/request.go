@@ -20,10 +20,11 @@ type request struct {
 	accept string
 	header http.Header // beyond those of every request; not changed
 	cond   Condition
-	open   func() (body, error) // content of an attempt; nil if none
-	size   int64                // of the content
-	expect bool                 // wait for 100 Continue before sending it
-	direct bool                 // take no slot: a continuation of something under way
+	open   func() (body, error)   // content of an attempt; nil if none
+	size   int64                  // of the content
+	expect bool                   // wait for 100 Continue before sending it
+	direct bool                   // take no slot: a continuation of something under way
+	rehash func() ([]byte, error) // MD5 of content that is only believed to have its sum; nil if it was hashed
 	// handle judges a 2xx answer and owns resp.Body; nil discards it. A *Error it
 	// returns may be retryable.
 	handle   func(resp *http.Response, b body) *Error
@@ -68,6 +69,8 @@ func (c *Client) attempt(ctx context.Context, r *request) *Error {
 			return e
 		}
 		defer b.settle(ctx)
+		// The transport waits for a body that is being read, cancelled or not.
+		defer context.AfterFunc(ctx, func() { b.Close() })()
 	}
 	var written atomic.Bool
 	req, err := c.build(ctx, r, b, &written)

@@ -175,6 +175,10 @@ func newLines(w io.Writer, every time.Duration, p *Progress) *lines {
 
 func (l *lines) begin(phase)      {}
 func (l *lines) add(int64, phase) {}
-func (l *lines) end(p phase)      { fmt.Fprintln(l.w, p.text(time.Now())) }
+func (l *lines) end(p phase) {
+	if p.done != 0 { // "scan: 0 files" helps nobody
+		fmt.Fprintln(l.w, p.text(time.Now()))
+	}
+}
 func (l *lines) note(text string) { fmt.Fprintln(l.w, text) }
 func (l *lines) close()           { close(l.stop); <-l.done }

@@ -23,20 +23,29 @@ trap cleanup EXIT
 now() { date +%s.%N; }
 # timed VAR COMMAND...: wall seconds of COMMAND into VAR, its peak memory (MiB) into VAR_mem.
 timed() {
-  local var=$1 start peak=0 name value
+  local var=$1 start end sampler
   shift
   start=$(now)
   "$@" >"$dir/out" 2>&1 &
   local pid=$!
-  while kill -0 "$pid" 2>/dev/null; do
+  sample "$pid" &
+  sampler=$!
+  wait "$pid" || { echo "bench: '$*' failed:" >&2; tail -20 "$dir/out" >&2; exit 1; }
+  end=$(now)
+  wait "$sampler"
+  printf -v "$var" '%s' "$(awk -v a="$start" -v b="$end" 'BEGIN {printf "%.3f", b - a}')"
+  printf -v "${var}_mem" '%s' $(($(cat "$dir/peak") / 1024))
+}
+# sample PID: its peak resident memory in KiB, as the kernel keeps it, into $dir/peak.
+sample() {
+  local peak=0 name value
+  while [ -e "/proc/$1/status" ]; do
     while read -r name value _; do
       [ "$name" = VmHWM: ] && [ "$value" -gt "$peak" ] && peak=$value
-    done 2>/dev/null <"/proc/$pid/status" || true
+    done 2>/dev/null <"/proc/$1/status" || true
     sleep 0.05
   done
-  wait "$pid" || { echo "bench: '$*' failed:" >&2; tail -20 "$dir/out" >&2; exit 1; }
-  printf -v "$var" '%s' "$(echo "$(now) $start" | awk '{printf "%.3f", $1 - $2}')"
-  printf -v "${var}_mem" '%s' $((peak / 1024))
+  echo "$peak" >"$dir/peak"
 }
 requests() { t lab status --dir "$dir/lab" -j | awk -F'[:,]' '/"total"/ {print $2+0; exit}'; }
 counted() { # counted VAR COMMAND...: as timed, requests at the lab's Manta into VAR_req

@@ -42,6 +42,16 @@ type Source interface {
 	Size() int64
 }
 
+// Believer is a Source that knows which MD5 its content should have, such as an
+// image file whose manifest says it. A store may compare what it received with
+// that instead of hashing the content on its way; if they differ, the content is
+// read again and what it really is decides. Info.MD5 is always that of the stored
+// bytes.
+type Believer interface {
+	Source
+	Believed() (MD5, bool)
+}
+
 // Condition guards a Put or a Delete. The zero value is no condition: the last
 // writer wins.
 type Condition struct {
@@ -70,7 +80,8 @@ var (
 	ErrNotFound  = errors.New("not found")
 	ErrCondition = errors.New("changed by another writer") // condition not met, or lost in a race
 	// ErrUnknownOutcome is returned by a conditional request whose answer was
-	// lost: it may or may not have been applied. Read back and decide.
+	// lost, or was a failure after all of the content had been sent: it may or may
+	// not have been applied. Read back and decide.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	ErrCorrupt        = errors.New("content does not match its checksum")
 	// ErrUnavailable covers an unreachable store and refused credentials.
@@ -79,8 +90,14 @@ var (
 )
 
 // Store keeps objects. All methods are safe for concurrent use and honour ctx.
+//
 // Unconditional operations are retried inside on passing trouble (5xx,
-// throttling, lost connections); conditional ones never.
+// throttling, lost connections). A conditional one is sent again only where the
+// first attempt cannot have been applied: the connection broke before the whole of
+// the request had left, or the store refused it before looking at its condition,
+// because it does not know the key yet or the parent directory was missing. It is
+// never sent again after an attempt that may have been applied
+// (ErrUnknownOutcome), nor after any other answer.
 type Store interface {
 	// Put writes an object, making parent directories as needed, and verifies that
 	// the store received the bytes that were sent. The returned Info has Size, ETag

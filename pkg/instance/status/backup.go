@@ -80,7 +80,7 @@ func (r *run) competing(s schedule, good health.Result) health.Result {
 	return health.Faultf("the stock backup still runs beside this program's").Saw("%s: %s", s.source, s.stock[0]).
 		Because("it changes the mirror behind the log, misses edits that keep a file's size, and deletes from the backup whatever is gone from this disk").
 		Do("crontab -e: put in its place, or drop it where this is there or an agent runs: "+cronLine,
-			"tritonops imgapi backup verify, which sends again what differs")
+			"tritonops imgapi backup run --verify   # sends again what differs")
 }
 
 // cronLine backs up hourly. It does not say imgapiadm: a stock program of that

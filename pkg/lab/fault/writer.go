@@ -207,5 +207,8 @@ type muted struct{ http.ResponseWriter }
 // Unwrap lets http.ResponseController reach the connection.
 func (m *muted) Unwrap() http.ResponseWriter { return m.ResponseWriter }
 
+// Flush hides the connection's own, which would answer 200.
+func (m *muted) Flush() {}
+
 func (m *muted) WriteHeader(int)             {}
 func (m *muted) Write(p []byte) (int, error) { return len(p), nil }

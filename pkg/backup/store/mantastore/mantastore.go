@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/tritonops/tritonops/pkg/backup/store"
 	"github.com/tritonops/tritonops/pkg/manta"
 )
@@ -30,7 +28,6 @@ type Client interface {
 	Get(ctx context.Context, path string, o manta.GetOptions) (*manta.Object, error)
 	Head(ctx context.Context, path string) (manta.Info, error)
 	Delete(ctx context.Context, path string, cond manta.Condition) error
-	Mkdir(ctx context.Context, path string) error
 	List(ctx context.Context, dir string, o manta.ListOptions) iter.Seq2[manta.Info, error]
 	ServerTime() (time.Time, bool)
 	URL() string
@@ -40,7 +37,6 @@ type Client interface {
 type Store struct {
 	client Client
 	root   string // absolute, no trailing slash
-	making singleflight.Group
 }
 
 var (
@@ -81,7 +77,22 @@ func (s *Store) Put(ctx context.Context, key string, src store.Source, cond stor
 	if err := store.CheckKey(key); err != nil {
 		return store.Info{}, err
 	}
-	info, err := s.put(ctx, s.Path(key), source{ctx, src}, manta.PutOptions{If: condition(cond), SendMD5: src.Size() <= announceUpTo})
+	o := manta.PutOptions{If: condition(cond), Parents: true, SendMD5: src.Size() <= announceUpTo}
+	if b, ok := src.(store.Believer); ok {
+		if sum, ok := b.Believed(); ok {
+			o.Believed = sum[:]
+		}
+	}
+	info, err := s.client.Put(ctx, s.Path(key), src, o)
+	if err == nil && info.ETag == "" {
+		// Manta names the etag of what it has stored. A success without one is somebody
+		// else's answer, a proxy's say.
+		kind := store.ErrUnknownOutcome
+		if cond.Unconditional() {
+			kind = store.ErrUnavailable
+		}
+		err = &portError{fmt.Errorf("%s: put: answered without an etag: nothing says that it was stored", s.Path(key)), []error{kind}}
+	}
 	if err != nil {
 		return store.Info{}, wrap(err, !cond.Unconditional())
 	}
