@@ -21,7 +21,6 @@ import (
 
 	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/lab"
-	"github.com/tritonops/tritonops/pkg/lab/fault"
 )
 
 // rig is a lab in this process and the program as a child of it, so that the
@@ -36,7 +35,8 @@ type rig struct {
 	rnd  *rand.Rand
 	took time.Duration // by the last run that was left alone
 
-	secrets []string // what no message may hold
+	secrets []string          // what no message may hold
+	want    map[string]string // the tree that a restore is to bring back, nil if none is due
 }
 
 func newRig(t *testing.T, images int) *rig { return newRigIn(t, fastDir(t), images, lab.Config{}) }
@@ -200,14 +200,6 @@ func (r *rig) civil(args string, code int, out string) {
 	if code != 0 && code != 3 && !errorLine.MatchString(out) {
 		say("no error line")
 	}
-}
-
-// inject puts a fault in force and returns what takes all of them away.
-func (r *rig) inject(f fault.Fault) (clear func()) {
-	r.t.Helper()
-	_, err := r.lab.Faults().Add(f)
-	r.must(err)
-	return func() { r.lab.Faults().Clear() }
 }
 
 // tree is every manifest and image file, leftovers of uploads excepted.

@@ -281,13 +281,23 @@ func parseAt(s string, now time.Time) (seq uint64, at time.Time, err error) {
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"} {
 		if t, err := time.Parse(layout, s); err == nil {
-			return 0, t, nil
+			return 0, throughSecond(t), nil
 		}
 	}
 	if d, err := cli.ParseDuration(s); err == nil {
 		return 0, now.Add(-d), nil
 	}
 	return 0, at, fail.New(fail.Usage, "--at %q: want a generation's number, a time in UTC such as 2026-11-20T12:00:00Z, or how long ago such as 36h or 7d", s)
+}
+
+// throughSecond makes a time given to the second the end of that second: records
+// are timed to the millisecond, lists show seconds, and what a list shows must
+// find its generation.
+func throughSecond(t time.Time) time.Time {
+	if t.Nanosecond() == 0 {
+		t = t.Add(time.Second - time.Nanosecond)
+	}
+	return t
 }
 
 // completeAt offers the generations of the store.

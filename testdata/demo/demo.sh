@@ -52,7 +52,7 @@ step "the first backup"
 t imgapi backup run
 expect 3 t imgapi status
 proved "status names the stock backup's cron line, which would change the mirror behind the log"
-sed -i 's|^\(.*\)/opt/smartdc/imgapi/bin/imgapi-standalone-backup -y|\1'"$bin"' imgapi backup run -q|' "$TRITONOPS_ROOT/var/spool/cron/crontabs/root"
+sed -i 's|^\(.*\)/opt/smartdc/imgapi/bin/imgapi-standalone-backup -y|\1tritonops imgapi backup run -q|' "$TRITONOPS_ROOT/var/spool/cron/crontabs/root"
 expect 0 t imgapi status -v
 proved "with our line in its place status is clean"
 
