@@ -59,6 +59,9 @@ func (f *instanceFlags) imgapiURL(env *cli.Env) string {
 // completeUUIDs offers the UUIDs of the images on disk.
 func completeUUIDs(env *cli.Env, f *instanceFlags) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if env.Setup() != nil { // completion of a flag's value comes before every hook
+			return nil, cobra.ShellCompDirectiveError
+		}
 		i, err := f.load(env)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp

@@ -305,6 +305,9 @@ func (o *storeOptions) completeAt(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("at", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
 		defer cancel()
+		if o.env.Setup() != nil { // completion of a flag's value comes before every hook
+			return nil, cobra.ShellCompDirectiveError
+		}
 		inst, err := o.load(o.env)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
