@@ -135,7 +135,7 @@ func (l *Log) ensureFormat(ctx context.Context, now time.Time) error {
 	if rerr != nil {
 		return cmp.Or(err, rerr)
 	}
-	return json.Unmarshal(b, &l.format)
+	return l.setFormat(b)
 }
 
 // WriteBase stores pos.State whole, unless a base of that number is there.

@@ -46,6 +46,7 @@ type cacheHeader struct {
 	Time    time.Time `json:"time"`
 	Writer  Writer    `json:"writer"`
 	Entries int       `json:"entries"`
+	State   string    `json:"state"` // SHA-256 of the state: what is published is measured against it
 }
 
 type cacheLineJSON struct {
@@ -53,7 +54,7 @@ type cacheLineJSON struct {
 	Sig   *signature `json:"s,omitempty"`
 }
 
-const cacheVersion = 1
+const cacheVersion = 2
 
 // cache remembers the state at the last position this instance reached, and for
 // each file how it looked when it was hashed. It saves requests and reading,
@@ -107,12 +108,14 @@ func readCache(path string) (*cache, error) {
 	if len(entries) != c.Entries {
 		return nil, errors.New("cut short")
 	}
-	c.state, err = NewState(entries)
+	if c.state, err = NewState(entries); err == nil && c.state.Summary().SHA256 != c.State {
+		err = errors.New("damaged")
+	}
 	return c, err
 }
 
 func (c *cache) save(path string) error {
-	c.Version, c.Entries = cacheVersion, c.state.Len()
+	c.Version, c.Entries, c.State = cacheVersion, c.state.Len(), c.state.Summary().SHA256
 	return durable.Write(path, 0o600, func(w io.Writer) error {
 		bw := bufio.NewWriterSize(w, 256<<10)
 		enc := json.NewEncoder(bw)

@@ -190,7 +190,7 @@ func (r *Restorer) fetchAll(ctx context.Context, got *Restored, files []fetch) e
 	}
 	if len(lost) > 0 && !r.Params.SkipLost {
 		return fail.Hint(fmt.Errorf("%s: generation %d: %d image files, the first %s: %w", r.Store, got.Generation, len(lost), lost[0].Path, errLost),
-			"tritonops imgapi restore --accept-risk lost-files   # restores the rest and names what is gone")
+			"tritonops imgapi restore --accept-risk lost-files   # after `runs undo`: restores the rest and names what is gone")
 	}
 	got.Faults = append(got.Faults, lost...)
 	return nil

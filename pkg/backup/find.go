@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/tritonops/tritonops/pkg/backup/store"
@@ -50,7 +51,7 @@ func (l *Log) Records(ctx context.Context) iter.Seq2[store.Info, error] {
 
 // At returns the number of the last record whose time is not after t, or 0.
 // Record times never decrease, so that a clock that jumped back cannot hide a
-// generation.
+// generation. Records that cannot be read are passed over.
 func (l *Log) At(ctx context.Context, t time.Time) (uint64, error) {
 	var seqs []uint64
 	for info, err := range l.Records(ctx) {
@@ -60,21 +61,20 @@ func (l *Log) At(ctx context.Context, t time.Time) (uint64, error) {
 		seq, _ := seqOf(info.Key)
 		seqs = append(seqs, seq)
 	}
-	lo, hi := 0, len(seqs)
-	for lo < hi {
-		mid := (lo + hi) / 2
-		h, _, err := l.Header(ctx, seqs[mid])
-		if err != nil {
+	var found uint64
+	for len(seqs) > 0 {
+		mid := len(seqs) / 2
+		h, err := l.peek(ctx, seqs[mid])
+		switch {
+		case damage(err):
+			seqs = slices.Delete(seqs, mid, mid+1)
+		case err != nil:
 			return 0, err
-		}
-		if h.Time.After(t) {
-			hi = mid
-		} else {
-			lo = mid + 1
+		case h.Time.After(t):
+			seqs = seqs[:mid]
+		default:
+			found, seqs = seqs[mid], seqs[mid+1:]
 		}
 	}
-	if lo == 0 {
-		return 0, nil
-	}
-	return seqs[lo-1], nil
+	return found, nil
 }

@@ -54,17 +54,27 @@ func OpenLog(ctx context.Context, st store.Store, note func(string)) (*Log, erro
 	b, _, err := store.Read(ctx, st, formatKey, 64<<10)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return l, nil
+		// An empty store, or one that lost the file: the next record writes it.
 	case err != nil:
 		return nil, err
-	}
-	if err := json.Unmarshal(b, &l.format); err != nil || l.format.Format != formatName {
-		return nil, fail.New(fail.Refused, "%s: %s: not a backup format file: %w", st, formatKey, orErr(err, "format %q", l.format.Format))
-	}
-	if l.format.Version > FormatVersion {
-		return nil, newer(st, fmt.Errorf("version %d: %w", l.format.Version, ErrNewer))
+	default:
+		if err := l.setFormat(b); err != nil {
+			return nil, err
+		}
 	}
 	return l, l.findHead(ctx)
+}
+
+func (l *Log) setFormat(b []byte) error {
+	var f formatFile
+	if err := json.Unmarshal(b, &f); err != nil || f.Format != formatName {
+		return fail.New(fail.Refused, "%s: %s: not a backup format file: %w", l.st, formatKey, orErr(err, "format %q", f.Format))
+	}
+	if f.Version > FormatVersion {
+		return newer(l.st, fmt.Errorf("version %d: %w", f.Version, ErrNewer))
+	}
+	l.format = f
+	return nil
 }
 
 func orErr(err error, format string, args ...any) error {
@@ -97,6 +107,11 @@ func (l *Log) findHead(ctx context.Context) error {
 			if seq, ok := seqOf(info.Key); ok && !info.Dir && recordKey(seq) == info.Key {
 				l.head = info
 			}
+		}
+		if l.head.Key != "" && !l.head.HasMD5 { // it tells a local cache that this is the record it knows
+			var err error
+			l.head, err = l.st.Head(ctx, l.head.Key)
+			return err
 		}
 		if l.head.Key != "" {
 			return nil
@@ -142,181 +157,30 @@ func (l *Log) readObject(ctx context.Context, key string, seq uint64, v visitor)
 	return h, t, hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// Header reads one record's header.
+// peek reads a record's header and no more: nothing is proven of the rest.
+func (l *Log) peek(ctx context.Context, seq uint64) (Header, error) {
+	enough := errors.New("enough")
+	var got Header
+	_, _, _, err := l.readRecord(ctx, seq, visitor{header: func(h Header) error { got = h; return enough }})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return got, err
+}
+
+// damage says whether an error is about what is stored, so that another way may
+// lead around it, and not about reaching the store.
+func damage(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrCorrupt)
+}
+
+// Header reads one record to its end.
 func (l *Log) Header(ctx context.Context, seq uint64) (Header, Trailer, error) {
 	h, t, _, err := l.readRecord(ctx, seq, discard)
 	return h, t, err
 }
 
 var discard = visitor{put: func(Entry, []byte) error { return nil }, delete: func(string) error { return nil }}
-
-// Sink receives the entries that a replay passes through, in order, so that the
-// last word on each path is the state's. Reset forgets everything before it.
-type Sink interface {
-	Reset() error
-	Put(e Entry, content []byte) error
-	Delete(path string) error
-}
-
-type noSink struct{}
-
-func (noSink) Reset() error            { return nil }
-func (noSink) Put(Entry, []byte) error { return nil }
-func (noSink) Delete(string) error     { return nil }
-
-// StateAt returns the state after record seq, from the newest readable base at
-// or before it and the records between. sink may be nil. Damage that another
-// base makes good is noted, not an error.
-func (l *Log) StateAt(ctx context.Context, seq uint64, sink Sink) (Position, error) {
-	if sink == nil {
-		sink = noSink{}
-	}
-	if seq == 0 {
-		return Position{}, sink.Reset()
-	}
-	bases, err := l.bases(ctx)
-	if err != nil {
-		return Position{}, err
-	}
-	var firstErr error
-	for i := len(bases); i >= 0; i-- {
-		var from uint64
-		if i > 0 {
-			if from = bases[i-1]; from > seq {
-				continue
-			}
-		}
-		pos, err := l.rebuild(ctx, from, seq, sink)
-		if err == nil {
-			return pos, nil
-		}
-		if !errors.Is(err, ErrDamaged) && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrCorrupt) {
-			return Position{}, err
-		}
-		if firstErr == nil {
-			firstErr = err
-		}
-		if from > 0 {
-			l.note(fmt.Sprintf("base %d cannot be used (%v), trying the one before", from, err))
-		}
-	}
-	return l.fromFullRecord(ctx, seq, sink, firstErr)
-}
-
-// fromFullRecord is the last resort: a record that carries its whole state needs
-// nothing before it.
-func (l *Log) fromFullRecord(ctx context.Context, seq uint64, sink Sink, cause error) (Position, error) {
-	for n := seq; n > 0; n-- {
-		h, _, err := l.Header(ctx, n)
-		if err != nil {
-			if errors.Is(err, store.ErrNotFound) {
-				break
-			}
-			continue
-		}
-		if !h.Full {
-			continue
-		}
-		if pos, err := l.replay(ctx, Position{Seq: n - 1, SHA256: h.Prev}, seq, sink); err == nil {
-			return pos, nil
-		}
-	}
-	return Position{}, fail.Hint(
-		fmt.Errorf("%s: generation %d: no readable way to it: %w", l.st, seq, cause),
-		"tritonops imgapi backup verify   # names what is damaged; `backup run --full` starts afresh from the local data")
-}
-
-// rebuild starts at a base (0: at the beginning of the log) and replays to seq.
-func (l *Log) rebuild(ctx context.Context, base, seq uint64, sink Sink) (Position, error) {
-	pos := Position{}
-	if err := sink.Reset(); err != nil {
-		return pos, err
-	}
-	if base > 0 {
-		var entries []Entry
-		h, t, _, err := l.readObject(ctx, baseKey(base), base, visitor{
-			put: func(e Entry, content []byte) error {
-				entries = append(entries, e)
-				return sink.Put(e, content)
-			},
-			delete: func(p string) error { return fmt.Errorf("base deletes %s", p) },
-		})
-		if err != nil {
-			return pos, err
-		}
-		// Within a chunk the objects come before the inline entries.
-		state, err := NewState(entries)
-		if err != nil {
-			return pos, fmt.Errorf("%s: %w: %w", baseKey(base), ErrDamaged, err)
-		}
-		pos = Position{Seq: base, SHA256: h.Prev, Epoch: h.Epoch, Time: h.Time, Writer: h.Writer, State: state}
-		if got := pos.State.Summary(); got != t.State {
-			return pos, fmt.Errorf("%s: %w: its entries amount to %s, it says %s", baseKey(base), ErrDamaged, got.SHA256, t.State.SHA256)
-		}
-	}
-	return l.replay(ctx, pos, seq, sink)
-}
-
-// replay goes on from pos to record seq.
-func (l *Log) replay(ctx context.Context, pos Position, seq uint64, sink Sink) (Position, error) {
-	changes := map[string]*Entry{} // nil: deleted
-	full := false
-	var last Trailer
-	for n := pos.Seq + 1; n <= seq; n++ {
-		h, t, sum, err := l.readRecord(ctx, n, visitor{
-			header: func(h Header) error {
-				if !h.Full {
-					return nil
-				}
-				clear(changes)
-				full = true
-				return sink.Reset()
-			},
-			put: func(e Entry, content []byte) error {
-				changes[e.Path] = &e
-				return sink.Put(e, content)
-			},
-			delete: func(p string) error {
-				changes[p] = nil
-				return sink.Delete(p)
-			},
-		})
-		if err != nil {
-			return pos, err
-		}
-		if h.Prev != pos.SHA256 || h.Epoch < pos.Epoch {
-			return pos, fmt.Errorf("%s: %w: it does not continue record %d (epoch %d after %d)", recordKey(n), ErrDamaged, n-1, h.Epoch, pos.Epoch)
-		}
-		pos.Seq, pos.SHA256, pos.Epoch, pos.Time, pos.Writer = n, sum, h.Epoch, h.Time, h.Writer
-		last = t
-	}
-	if last == (Trailer{}) {
-		return pos, nil
-	}
-	before := pos.State
-	if full {
-		before = State{}
-	}
-	pos.State = before.apply(changes)
-	if got := pos.State.Summary(); got != last.State {
-		return pos, fmt.Errorf("%s: %w: the state amounts to %+v, the record says %+v", recordKey(seq), ErrDamaged, got, last.State)
-	}
-	return pos, nil
-}
-
-func (s State) apply(changes map[string]*Entry) State {
-	var puts []Entry
-	var deletes []string
-	for p, e := range changes {
-		if e == nil {
-			deletes = append(deletes, p)
-		} else {
-			puts = append(puts, *e)
-		}
-	}
-	sortChanges(puts, deletes)
-	return s.Apply(puts, deletes)
-}
 
 func newNonce() string {
 	var b [16]byte
