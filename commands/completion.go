@@ -12,7 +12,7 @@ func newCompletion(env *cli.Env) *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script for a shell",
 		Long: cli.Long(`completion prints a script that makes the shell complete commands, flags and the
-names of things: run ids, images, data centers.
+names of things: run ids, images, generations of a backup.
 
   bash   source <(`+env.Name+` completion bash)
   zsh    `+env.Name+` completion zsh > "${fpath[1]}/_`+env.Name+`"

@@ -2,10 +2,6 @@ package main
 
 import (
 	"cmp"
-	"crypto/md5"
-	"crypto/sha1"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -18,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/lab"
 	"github.com/tritonops/tritonops/pkg/lab/fault"
@@ -109,11 +104,11 @@ func listed(dir string) []trial {
 	}
 }
 
-// denied fails each of a verb's requests in turn, at once and for good, up to the
-// given number.
+// denied fails one of a verb's requests, at once and for good: about every third,
+// up to the last.
 func denied(n int) []trial {
 	var out []trial
-	for skip := range n {
+	for skip := 0; skip < n; skip += 1 + skip%4 {
 		out = append(out, trial{fault.Fault{Kind: fault.Status, Status: 403, Code: "AuthorizationFailed", Skip: skip}, either})
 	}
 	return out
@@ -127,7 +122,7 @@ func verbs() []verb {
 		onward: func(r *rig, _ string) { r.whole(); r.run([]int{0}, "imgapi", "backup", "run", "--max-delete", "100%") },
 		done:   func(r *rig) { r.run([]int{0}, "imgapi", "backup", "verify", "--deep") },
 		// What a run reads beside the log is old content, which it copies to the history.
-		trials: slices.Concat(passing(), wrong(images), broken(images), listed("log"), denied(20), []trial{
+		trials: slices.Concat(passing(), wrong(images), broken(images), listed("log"), denied(44), []trial{
 			{fault.Fault{Kind: fault.DiskFull}, noticed},
 			{fault.Fault{Kind: fault.Reset, Side: "request", Method: "PUT", Path: images}, noticed},
 			{fault.Fault{Kind: fault.Reset, Side: "request", Method: "PUT", Path: records}, noticed},
@@ -141,7 +136,7 @@ func verbs() []verb {
 	restore := verb{
 		name: "restore", args: []string{"imgapi", "restore", "--yes"},
 		ready: (*rig).damage, onward: (*rig).resume, done: (*rig).restored,
-		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), listed("log"), denied(26), []trial{
+		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), listed("log"), denied(46), []trial{
 			{fault.Fault{Kind: fault.Status, Path: records}, noticed},
 			{fault.Fault{Kind: fault.DiskFull}, noticed},
 			{fault.Fault{Kind: fault.Lie, Path: bases}, either},
@@ -153,7 +148,7 @@ func verbs() []verb {
 	verify := verb{
 		name: "backup verify", args: deep,
 		ready: ready, onward: func(r *rig, _ string) {}, done: func(r *rig) { r.run([]int{0}, deep...) },
-		trials: slices.Concat(passing(), wrong(images), broken(images)[:1], wrong(records), listed("log"), listed("manifests"), denied(14), []trial{
+		trials: slices.Concat(passing(), wrong(images), broken(images)[:1], wrong(records), listed("log"), listed("manifests"), denied(30), []trial{
 			{fault.Fault{Kind: fault.DiskFull}, noticed},
 			{fault.Fault{Kind: fault.Lie, Path: bases}, noticed},
 			{fault.Fault{Kind: fault.Corrupt, Path: bases}, noticed},
@@ -169,7 +164,7 @@ func verbs() []verb {
 			r.run([]int{0}, append(deep, "--store", r.copyURL(), "--at", "1")...)
 			r.must(os.RemoveAll(r.copyDir()))
 		},
-		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), wrong(bases), wrong(history), listed("log"), denied(14), []trial{
+		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), wrong(bases), wrong(history), listed("log"), denied(60), []trial{
 			{fault.Fault{Kind: fault.DiskFull}, either}, // nothing is written to Manta
 			{fault.Fault{Kind: fault.Lie, Path: bases, Skip: 1}, noticed},
 			{fault.Fault{Kind: fault.Lie, Path: bases, Skip: 1, Count: 1}, noticed},
@@ -421,40 +416,3 @@ func (r *rig) deep() {
 
 func (r *rig) copyDir() string { return filepath.Join(filepath.Dir(r.data), "copy") }
 func (r *rig) copyURL() string { return "file://" + r.copyDir() }
-
-// change edits some manifests, replaces the file of one image and adds an image.
-func (r *rig) change() {
-	r.t.Helper()
-	r.edit(2)
-	names, err := filepath.Glob(filepath.Join(r.data, "manifests", "*.raw"))
-	r.must(err)
-	old := strings.TrimSuffix(filepath.Base(names[r.rnd.IntN(len(names))]), ".raw")
-	r.fill(old, old)
-	r.fill(old, uuid.NewString())
-}
-
-// fill makes an image from the manifest of another, or anew: other bytes in its
-// first file, and a manifest that says so.
-func (r *rig) fill(from, id string) {
-	r.t.Helper()
-	b, err := os.ReadFile(filepath.Join(r.data, "manifests", from+".raw"))
-	r.must(err)
-	var m map[string]any
-	r.must(json.Unmarshal(b, &m))
-	content := make([]byte, 40_000+r.rnd.IntN(1000))
-	for i := range content {
-		content[i] = byte(r.rnd.Uint32())
-	}
-	md, sha := md5.Sum(content), sha1.Sum(content)
-	m["uuid"] = id
-	file := m["files"].([]any)[0].(map[string]any)
-	file["size"], file["sha1"], file["contentMD5"] = len(content), hex.EncodeToString(sha[:]), base64.StdEncoding.EncodeToString(md[:])
-	file["compression"] = "none"
-	b, err = json.MarshalIndent(m, "", "  ")
-	r.must(err)
-	dir := filepath.Join(r.data, "images", id[:3], id)
-	r.must(os.MkdirAll(dir, 0o755))
-	r.must(os.WriteFile(filepath.Join(dir, "file0.new"), content, 0o644))
-	r.must(os.Rename(filepath.Join(dir, "file0.new"), filepath.Join(dir, "file0")))
-	r.must(os.WriteFile(filepath.Join(r.data, "manifests", id+".raw"), b, 0o644))
-}

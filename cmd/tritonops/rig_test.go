@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/lab"
@@ -265,3 +271,43 @@ func (r *rig) goOn() []string {
 	}
 	return nil
 }
+
+// change edits some manifests, replaces the file of one image and adds an image.
+func (r *rig) change() {
+	r.t.Helper()
+	r.edit(2)
+	names, err := filepath.Glob(filepath.Join(r.data, "manifests", "*.raw"))
+	r.must(err)
+	old := strings.TrimSuffix(filepath.Base(names[r.rnd.IntN(len(names))]), ".raw")
+	r.fill(old, old)
+	r.fill(old, uuid.NewString())
+}
+
+// fill makes an image from the manifest of another, or anew: other bytes in its
+// first file, and a manifest that says so.
+func (r *rig) fill(from, id string) {
+	r.t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.data, "manifests", from+".raw"))
+	r.must(err)
+	var m map[string]any
+	r.must(json.Unmarshal(b, &m))
+	content := make([]byte, 40_000+r.rnd.IntN(1000))
+	for i := range content {
+		content[i] = byte(r.rnd.Uint32())
+	}
+	md, sha := md5.Sum(content), sha1.Sum(content)
+	m["uuid"] = id
+	file := m["files"].([]any)[0].(map[string]any)
+	file["size"], file["sha1"], file["contentMD5"] = len(content), hex.EncodeToString(sha[:]), base64.StdEncoding.EncodeToString(md[:])
+	file["compression"] = "none"
+	b, err = json.MarshalIndent(m, "", "  ")
+	r.must(err)
+	dir := filepath.Join(r.data, "images", id[:3], id)
+	r.must(os.MkdirAll(dir, 0o755))
+	r.must(os.WriteFile(filepath.Join(dir, "file0.new"), content, 0o644))
+	r.must(os.Rename(filepath.Join(dir, "file0.new"), filepath.Join(dir, "file0")))
+	r.must(os.WriteFile(filepath.Join(r.data, "manifests", id+".raw"), b, 0o644))
+}
+
+// command is a helper of the test, bounded like the program itself.
+func command(name string, args ...string) *exec.Cmd { return exec.Command(name, args...) }

@@ -68,7 +68,7 @@ func (e *Env) Report(err error) int {
 	if e.Globals.WantsJSON() {
 		var je jsonError
 		je.Error.Code, je.Error.ExitCode = codeNames()[code], int(code)
-		je.Error.Message = e.UI.Redactor.Redact(err.Error())
+		je.Error.Message = e.UI.Redactor.Redact(fail.Text(err))
 		je.Error.Hints = []string{}
 		for _, h := range fail.Hints(err) {
 			je.Error.Hints = append(je.Error.Hints, e.UI.Redactor.Redact(h))
@@ -76,7 +76,7 @@ func (e *Env) Report(err error) int {
 		_ = ui.JSON(e.UI.Err(), je) // nobody is left to tell
 		return int(code)
 	}
-	fmt.Fprintf(e.UI.Err(), "%s: %s\n", e.Name, ui.CleanText(err.Error()))
+	fmt.Fprintf(e.UI.Err(), "%s: %s\n", e.Name, ui.CleanText(fail.Text(err)))
 	for _, h := range fail.Hints(err) {
 		fmt.Fprintf(e.UI.Err(), "hint: %s\n", ui.CleanText(h))
 	}

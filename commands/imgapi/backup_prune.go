@@ -55,7 +55,10 @@ like garbage too.`,
 }
 
 func (o *backupPruneOptions) run(ctx context.Context) error {
-	if o.Last < 0 || o.Last == 0 && o.Within == 0 {
+	if o.Last < 0 {
+		return fail.New(fail.Usage, "--keep-last %d: want 1 or more", o.Last)
+	}
+	if o.Last == 0 && o.Within == 0 {
 		return fail.Hint(fail.New(fail.Usage, "nothing says what to keep: name --keep-last, --keep-within or both"),
 			"tritonops imgapi backup prune --keep-last 100 --keep-within 30d --dry-run")
 	}
@@ -76,6 +79,7 @@ func (o *backupPruneOptions) run(ctx context.Context) error {
 	}
 	nothing := plan.Records+plan.Bases+plan.Objects+plan.NewlyMarked == 0
 	if o.DryRun || nothing {
+		plan.DryRun = o.DryRun // of nothing, all has been deleted
 		return o.env.PrintText(plan, func(u *ui.UI) error { return renderPruned(u, plan) })
 	}
 	ok, err := o.env.Asker(&o.Mutation).Ask(ctx, question(st, plan))

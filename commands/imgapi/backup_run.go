@@ -70,6 +70,9 @@ func (o *backupRunOptions) run(ctx context.Context) error {
 	if o.Parallel < 1 || o.Parallel > 256 {
 		return fail.New(fail.Usage, "--parallel %d: want 1 to 256", o.Parallel)
 	}
+	if o.MaxDelete == 0 {
+		o.MaxDelete = -1 // the runner takes 0 for its default
+	}
 	inst, err := o.load(o.env)
 	if err != nil {
 		return err
@@ -140,7 +143,7 @@ func (o *backupRunOptions) finish(inst *instance.Instance, rep backup.Report, er
 func (o *backupRunOptions) leaveStatus(inst *instance.Instance, rep backup.Report, code fail.Code, err error) error {
 	l := lastRun{FinishedAt: o.env.Now().UTC().Truncate(time.Second), ExitCode: int(code), Generation: rep.Generation, Faults: rep.Faults}
 	if err != nil && !fail.IsSilent(err) {
-		l.Error = o.env.UI.Redactor.Redact(err.Error())
+		l.Error = o.env.UI.Redactor.Redact(fail.Text(err))
 	}
 	b, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {

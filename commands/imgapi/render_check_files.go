@@ -47,6 +47,15 @@ func fixes(self string, i *instance.Instance, f integrity.Fault) []string {
 	return out
 }
 
+// manifestFix is what to do about a manifest that cannot be read.
+func manifestFix(i *instance.Instance, uuid string) []string {
+	look := "ls -l " + quote(i.ManifestPath(uuid))
+	if i.Config.Manta == nil {
+		return []string{look}
+	}
+	return []string{look, "tritonops imgapi restore --image " + uuid + " # if the backup has it intact"}
+}
+
 // quote makes a path safe to paste into a shell.
 func quote(path string) string {
 	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
@@ -116,7 +125,7 @@ func faultBlocks(i *instance.Instance, r *checkReport) []ui.Block {
 		out = append(out, ui.Block{Title: "Image " + m.UUID, Style: ui.Bad, Fields: []ui.Field{
 			{Label: "State", Lines: []string{"manifest unreadable"}},
 			{Label: "Reason", Lines: []string{m.Reason}},
-			{Label: "Fix", Lines: []string{"ls -l " + quote(i.ManifestPath(m.UUID))}},
+			{Label: "Fix", Lines: manifestFix(i, m.UUID)},
 			{Label: "Impact", Lines: []string{"the server leaves this image out when it next starts; its files were not checked"}},
 		}})
 	}

@@ -54,7 +54,7 @@ A restore is a procedure: it is shown and asked for first, journaled, and after 
 kind of end goes on with "runs resume" or back with "runs undo".
 
 The first restore of a new instance also writes the marker that lets backups run,
-even from an empty store. A backup of the stock scripts is restored as it is.`,
+even if its own Manta directory is empty. A backup of the stock scripts is restored as it is.`,
 			cli.InInstance, fail.Failed, fail.Usage, fail.Faults, fail.Refused, fail.Midway, fail.Stuck, fail.Held, fail.Unreachable, fail.Interrupted),
 		Example: `  tritonops imgapi restore --dry-run
   tritonops imgapi restore --at 2026-11-20T12:00:00Z
@@ -107,6 +107,12 @@ func (o *restoreOptions) run(ctx context.Context) error {
 	p.Settings = restoreSettings{Instance: *o.instanceFlags, Store: o.store, Server: o.serverOptions}
 	if err := p.Resolve(ctx, st, seq, at); err != nil {
 		return explain(inst, err)
+	}
+	if p.Empty && o.store != "" {
+		// A path with a slip in it is an empty store too, and must not pass for the
+		// first restore of an instance.
+		err := fail.New(fail.Refused, "%s: holds no backup: there is nothing to restore", st)
+		return fail.Hint(err, "tritonops imgapi backup list --store %s", o.store)
 	}
 	if err := o.survey(ctx, inst, st, &p); err != nil {
 		return explain(inst, err)

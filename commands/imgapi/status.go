@@ -63,7 +63,14 @@ func (o *statusOptions) command() *cobra.Command {
 		Example: `  tritonops imgapi status
   tritonops imgapi status -v --watch
   tritonops imgapi status -j | json checks -a name status`,
-		Args: cli.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && cmd.Flags().Changed("watch") {
+				if _, err := cli.ParseDuration(args[0]); err == nil {
+					return cli.Usage(cmd, "--watch %s: write --watch=%s", args[0], args[0])
+				}
+			}
+			return cli.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	f := cmd.Flags()

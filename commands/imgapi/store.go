@@ -3,6 +3,7 @@ package imgapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -68,7 +69,11 @@ func (o *storeOptions) openURL(ctx context.Context, inst *instance.Instance, url
 	if err != nil {
 		return nil, err
 	}
-	return mantastore.New(client, inst.Config.Manta.RootDir)
+	st, err := mantastore.New(client, inst.Config.Manta.RootDir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: manta.baseDir: %w", inst.ConfigPath, err)
+	}
+	return st, nil
 }
 
 // explain adds to an error of a Manta store what an operator most often needs:
@@ -79,6 +84,7 @@ func explain(inst *instance.Instance, err error) error {
 		return nil
 	case errors.Is(err, store.ErrUnavailable) || errors.Is(err, manta.ErrAuth) || errors.Is(err, manta.ErrUnavailable):
 		err = fail.As(unlessChosen(err, fail.Unreachable), err)
+		err = fail.Hint(err, "tritonops imgapi status   # is Manta reachable, and does it know this instance's key")
 	}
 	var me *manta.Error
 	if !errors.As(err, &me) || me.Status != http.StatusForbidden && me.Status != http.StatusUnauthorized || inst.Config.Manta == nil {

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tritonops/tritonops/commands/cli"
@@ -53,7 +54,7 @@ human decides); done, undone, abandoned; damaged.`, cli.Anywhere, fail.Usage),
 func (o *listOptions) run() error {
 	for _, s := range o.States {
 		if !slices.Contains(states(), s) {
-			return fail.New(fail.Usage, "--state %s: not a state of a run", s)
+			return fail.New(fail.Usage, "--state %s: not a state of a run: want %s", s, strings.Join(states(), ", "))
 		}
 	}
 	all, err := engine(o.env).List()
@@ -62,6 +63,9 @@ func (o *listOptions) run() error {
 	}
 	if len(o.States) > 0 {
 		all = slices.DeleteFunc(all, func(s procedure.Summary) bool { return !slices.Contains(o.States, string(s.State)) })
+	}
+	if len(all) == 0 {
+		o.env.UI.Say("no runs in %s", engine(o.env).Dir)
 	}
 	return o.env.Print(all, func(t *ui.Table) { renderList(t, all) })
 }

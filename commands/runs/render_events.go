@@ -87,24 +87,32 @@ type plainEvents struct {
 
 	mu   sync.Mutex
 	last time.Time // of the last progress line
+	pace pace
+	full string // phase whose end has been shown
 }
 
 // Observe writes a line, or nothing for events that came too soon.
 func (p *plainEvents) Observe(ev procedure.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := p.look.Now()
+	now, speed := p.look.Now(), ""
 	switch ev := ev.(type) {
 	case procedure.StepStarted, procedure.UndoStarted:
-		p.last = now
+		p.last, p.pace, p.full = now, pace{}, ""
 	case procedure.StepProgress:
-		if now.Sub(p.last) < p.look.Every && (ev.Total == 0 || ev.Done < ev.Total) {
-			return
+		speed = p.pace.text(ev, now)
+		full := ev.Total > 0 && ev.Done >= ev.Total
+		if now.Sub(p.last) < p.look.Every && !full || full && p.full == ev.Phase {
+			return // too soon, or said already
+		}
+		p.full = ""
+		if full {
+			p.full = ev.Phase
 		}
 		p.last = now
 	}
 	for _, l := range sentences(ev) {
-		fmt.Fprintf(p.w, "%s %s\n", now.UTC().Format("15:04:05Z"), ui.Clean(l))
+		fmt.Fprintf(p.w, "%s %s%s\n", now.UTC().Format("15:04:05Z"), ui.Clean(l), speed)
 	}
 }
 
@@ -149,6 +157,31 @@ func headline(ev procedure.RunStarted) string {
 		return "undo: " + text
 	case ev.Resumed:
 		return "resumed: " + text
+	}
+	return text
+}
+
+// pace is how fast the phase under way goes.
+type pace struct {
+	phase string
+	first int64 // done when the phase was first heard of: resumed work is no speed
+	since time.Time
+}
+
+// text is ", 12 MiB/s, 1m5s left", or nothing while there is too little to judge
+// by.
+func (p *pace) text(ev procedure.StepProgress, now time.Time) string {
+	if ev.Phase != p.phase || ev.Done < p.first {
+		p.phase, p.first, p.since = ev.Phase, ev.Done, now
+	}
+	took := now.Sub(p.since).Seconds()
+	rate := float64(ev.Done-p.first) / max(took, 0.001)
+	if took < 1 || rate <= 0 {
+		return ""
+	}
+	text := ", " + amount(int64(rate), ev.Unit) + "/s"
+	if left := ev.Total - ev.Done; left > 0 {
+		text += fmt.Sprintf(", %s left", (time.Duration(float64(left)/rate) * time.Second))
 	}
 	return text
 }

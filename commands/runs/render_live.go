@@ -25,6 +25,7 @@ type liveEvents struct {
 	word   string
 	began  time.Time
 	detail string
+	pace   pace
 	stop   chan struct{} // ends the clock
 }
 
@@ -50,7 +51,7 @@ func (v *liveEvents) Observe(ev procedure.Event) {
 	case procedure.StepDetail:
 		v.say(ev.Text)
 	case procedure.StepProgress:
-		v.say(counted(ev))
+		v.say(counted(ev) + v.pace.text(ev, v.look.Now()))
 	case procedure.StepDone:
 		if ev.Already {
 			v.finish(ev.StepRef, ui.Faint, "already", "")
@@ -74,7 +75,7 @@ func (v *liveEvents) Observe(ev procedure.Event) {
 // begin makes a step the running one and starts its clock.
 func (v *liveEvents) begin(ref procedure.StepRef, word string) {
 	v.end()
-	v.active, v.ref, v.word, v.began, v.detail = true, ref, word, v.look.Now(), ""
+	v.active, v.ref, v.word, v.began, v.detail, v.pace = true, ref, word, v.look.Now(), "", pace{}
 	v.draw()
 	stop := make(chan struct{})
 	v.stop = stop
@@ -133,11 +134,17 @@ func (v *liveEvents) say(text string) {
 // that wraps could not be taken back.
 func (v *liveEvents) draw() {
 	took := v.look.Now().Sub(v.began).Truncate(time.Second)
-	text := fmt.Sprintf("  %s %-8s %s  %s", number(v.ref), v.word, ui.Clean(v.ref.Line), took)
+	tail := "  " + took.String()
 	if v.detail != "" {
-		text += "  " + ui.Clean(v.detail)
+		tail += "  " + ui.Clean(v.detail)
 	}
-	fmt.Fprint(v.w, clearLine+cut(text, v.look.Width()-1))
+	text := fmt.Sprintf("  %s %-8s %s", number(v.ref), v.word, ui.Clean(v.ref.Line))
+	width := v.look.Width() - 1
+	// What moves is worth more than the step's words, which the plan has shown.
+	if short := width - utf8.RuneCountInString(tail); short > len("  10/10 running  ") {
+		text = cut(text, short)
+	}
+	fmt.Fprint(v.w, clearLine+cut(text+tail, width))
 }
 
 func number(r procedure.StepRef) string {

@@ -101,6 +101,33 @@ func TestOffATerminalProgressComesEveryFewSecondsAndAtTheEnd(t *testing.T) {
 	}
 }
 
+func TestTheEndOfAPhaseIsToldOnceOffATerminal(t *testing.T) {
+	var buf bytes.Buffer
+	o := NewEvents(&buf, Look{Now: fixedNow})
+	o.Observe(procedure.StepStarted{StepRef: stepRef(1)})
+	for _, done := range []int64{1, 4, 4} {
+		o.Observe(procedure.StepProgress{StepRef: stepRef(1), Phase: "files", Done: done, Total: 4, Unit: "files"})
+	}
+	if n := strings.Count(buf.String(), "(100%)"); n != 1 {
+		t.Errorf("%d times:\n%s", n, buf.String())
+	}
+}
+
+func TestALongStepOnANarrowTerminalKeepsItsProgressWithRateAndTimeLeft(t *testing.T) {
+	s, now := &screen{}, fixedNow()
+	o := NewEvents(s, Look{TTY: true, Width: func() int { return 80 }, Now: func() time.Time { return now }})
+	ref := stepRef(1)
+	ref.Line = "download into /data/" + strings.Repeat("long/", 20)
+	o.Observe(procedure.StepStarted{StepRef: ref})
+	o.Observe(procedure.StepProgress{StepRef: ref, Phase: "images", Done: 1 << 20, Total: 9 << 20, Unit: "bytes"})
+	now = now.Add(2 * time.Second)
+	o.Observe(procedure.StepProgress{StepRef: ref, Phase: "images", Done: 5 << 20, Total: 9 << 20, Unit: "bytes"})
+	if got := s.last(); len(got) > 79 || !strings.HasSuffix(got, "...  2s  images: 5.0 MiB of 9.0 MiB (55%), 2.0 MiB/s, 2s left") {
+		t.Errorf("%q of %d columns", got, len(got))
+	}
+	o.Observe(procedure.RunEnded{Run: "8f2c41", State: procedure.Done})
+}
+
 // screen shows what a terminal would, from what was written to it. It knows \r,
 // newline and erasing the line.
 type screen struct {

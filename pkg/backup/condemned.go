@@ -30,7 +30,12 @@ type condemnedObject struct {
 
 const maxCondemned = 64 << 20
 
-func loadCondemned(ctx context.Context, st store.Store) (condemnedFile, store.Info, error) {
+// maxMarks keeps the file below maxCondemned; the rest is found by a later prune.
+const maxMarks = 200_000
+
+// loadCondemned reads the list. One that is damaged, or of another store, marks
+// nothing, for prune and for runs alike.
+func loadCondemned(ctx context.Context, st store.Store, storeID string) (condemnedFile, store.Info, error) {
 	var c condemnedFile
 	b, info, err := store.Read(ctx, st, condemnedKey, maxCondemned)
 	if errors.Is(err, store.ErrNotFound) {
@@ -39,20 +44,19 @@ func loadCondemned(ctx context.Context, st store.Store) (condemnedFile, store.In
 	if err != nil {
 		return c, info, err
 	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return c, info, fmt.Errorf("%s: %w", condemnedKey, err)
+	if json.Unmarshal(b, &c) != nil || c.StoreID != storeID {
+		return condemnedFile{}, info, nil
+	}
+	if c.Version > FormatVersion {
+		return c, info, newer(st, fmt.Errorf("%s: version %d: %w", condemnedKey, c.Version, ErrNewer))
 	}
 	return c, info, nil
 }
 
 // objects condemns what nothing names and deletes what was condemned long
 // enough.
-func (pr *pruner) objects(ctx context.Context) error {
-	k, err := references(ctx, pr.log, pr.p.OldestKept)
-	if err != nil {
-		return err
-	}
-	before, info, err := loadCondemned(ctx, pr.st)
+func (pr *pruner) objects(ctx context.Context, k kept) error {
+	before, info, err := loadCondemned(ctx, pr.st, pr.log.StoreID())
 	if err != nil {
 		return err
 	}
@@ -108,6 +112,9 @@ func (pr *pruner) unreferenced(ctx context.Context, obj store.Info, since map[st
 	}
 	old, marked := since[obj.Key]
 	if !marked || old.ETag != obj.ETag {
+		if len(after.Objects) >= maxMarks {
+			return nil
+		}
 		after.Objects = append(after.Objects, condemnedObject{Key: obj.Key, ETag: obj.ETag, Size: obj.Size, Since: pr.now.UTC()})
 		pr.p.NewlyMarked++
 		return nil

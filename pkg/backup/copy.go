@@ -77,15 +77,20 @@ type copier struct {
 // objects copies every image file that a stored generation names. The newest
 // state's files get their mirror path, older content goes to the history.
 func (c *copier) objects(ctx context.Context) error {
-	c.oldest = 1
-	for info, err := range c.src.Records(ctx) {
-		if err != nil {
-			return err
-		}
-		c.oldest, _ = seqOf(info.Key)
-		break
+	bases, err := c.src.bases(ctx)
+	if err != nil {
+		return err
 	}
-	k, err := references(ctx, c.src, c.oldest)
+	var base uint64
+	if c.oldest, base, err = c.src.first(ctx, bases); err != nil {
+		return err
+	}
+	for _, b := range bases {
+		if b <= c.oldest {
+			base = b
+		}
+	}
+	k, err := references(ctx, c.src, base)
 	if err != nil {
 		return err
 	}
@@ -150,7 +155,8 @@ func (c *copier) object(ctx context.Context, e Entry) error {
 	return err
 }
 
-// log copies format, bases and records as they are, byte for byte.
+// log copies format, bases and records as they are, byte for byte. What was
+// written since the copy began waits for the next one: its objects may be missing.
 func (c *copier) log(ctx context.Context) error {
 	if err := c.same(ctx, formatKey, new(int)); err != nil {
 		return err
@@ -160,6 +166,9 @@ func (c *copier) log(ctx context.Context) error {
 		return err
 	}
 	for _, b := range bases {
+		if b > c.src.HeadSeq() {
+			break
+		}
 		if err := c.same(ctx, baseKey(b), &c.out.Bases); err != nil {
 			return err
 		}
@@ -168,6 +177,9 @@ func (c *copier) log(ctx context.Context) error {
 	for info, err := range c.src.Records(ctx) {
 		if err != nil {
 			return err
+		}
+		if seq, _ := seqOf(info.Key); seq > c.src.HeadSeq() {
+			break
 		}
 		if err := c.same(ctx, info.Key, &c.out.Records); err != nil {
 			return err

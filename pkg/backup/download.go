@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -129,6 +131,9 @@ func (r *Restorer) wanted(e Entry) bool {
 // complete fetches the image files, looks after files kept elsewhere, owner and
 // mode, and makes all of it durable.
 func (r *Restorer) complete(ctx context.Context, got Restored, files []fetch) (Restored, error) {
+	if err := r.sweep(files); err != nil {
+		return got, err
+	}
 	if err := r.fetchAll(ctx, &got, files); err != nil {
 		return got, err
 	}
@@ -140,10 +145,37 @@ func (r *Restorer) complete(ctx context.Context, got Restored, files []fetch) (R
 	if err := r.elsewhere(ctx, &got); err != nil {
 		return got, err
 	}
+	if err := r.origin(&got); err != nil {
+		return got, err
+	}
 	if err := r.own(); err != nil {
 		return got, err
 	}
 	return got, durable.SyncTree(r.stage())
+}
+
+// sweep removes what an earlier attempt, perhaps at another generation, staged and
+// this one does not name. files are sorted by path.
+func (r *Restorer) sweep(files []fetch) error {
+	top := filepath.Join(r.stage(), "images")
+	err := filepath.WalkDir(top, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(r.stage(), p)
+		if err != nil {
+			return err
+		}
+		_, named := slices.BinarySearchFunc(files, filepath.ToSlash(rel), func(f fetch, p string) int { return strings.Compare(f.Path, p) })
+		if named {
+			return nil
+		}
+		return os.Remove(p)
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // fetch is one image file to be staged. Key is where its bytes are, "" until
@@ -211,10 +243,16 @@ func (r *Restorer) fetchOne(ctx context.Context, f fetch) (reused bool, err erro
 		return false, err
 	}
 	// The server never rewrites an image file in place, so a link is as good as a copy.
+	// What is looked at is the link: nobody can put another file in its place.
 	live := filepath.Join(r.Instance.DataDir(), filepath.FromSlash(f.Path))
-	if strings.HasPrefix(filepath.Base(live), "file") && holds(ctx, live, f.Entry) && os.Link(live, to) == nil {
-		r.progress.Add(f.Size)
-		return true, nil
+	if r.linkable(f.Entry) && os.Link(live, to) == nil {
+		if holds(ctx, to, f.Entry) {
+			r.progress.Add(f.Size)
+			return true, nil
+		}
+		if err := os.Remove(to); err != nil {
+			return false, err
+		}
 	}
 	if f.key == "" {
 		there, err := r.Store.Head(ctx, mirrorPath(f.Path))
@@ -229,6 +267,14 @@ func (r *Restorer) fetchOne(ctx context.Context, f fetch) (reused bool, err erro
 		return false, fmt.Errorf("%d bytes with MD5 %x: %w", f.Size, f.MD5, errLost)
 	}
 	return false, r.get(ctx, f, to)
+}
+
+// linkable says whether the live file may become the restored one: an image file
+// that no symbolic link leads to. One outside would change its owner with ours.
+func (r *Restorer) linkable(e Entry) bool {
+	name := path.Base(e.Path)
+	_, err := r.Instance.StatImageFile(e.UUID(), name)
+	return strings.HasPrefix(name, "file") && err == nil
 }
 
 // holds says whether the file is exactly the entry's content.
@@ -285,7 +331,7 @@ func (r *Restorer) elsewhere(ctx context.Context, got *Restored) error {
 	err := r.staged(func(name string, m *instance.Manifest, err error) {
 		if err != nil {
 			mu.Lock()
-			got.Faults = append(got.Faults, unreadable(name, err))
+			got.Faults = append(got.Faults, unreadableManifest(name, err))
 			mu.Unlock()
 			return
 		}
@@ -301,7 +347,7 @@ func (r *Restorer) elsewhere(ctx context.Context, got *Restored) error {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				got.Faults = append(got.Faults, Fault{Code: "file_gone", Path: key, Text: "kept in Manta by the server, and no longer there"})
+				got.Faults = append(got.Faults, Fault{Code: "file_gone", Path: key, Text: fmt.Sprintf("kept by the server itself, outside the backup, and not in %s", r.Store)})
 				return nil
 			})
 		}
@@ -309,7 +355,24 @@ func (r *Restorer) elsewhere(ctx context.Context, got *Restored) error {
 	return errors.Join(err, g.Wait())
 }
 
-func unreadable(name string, err error) Fault {
+// origin names the image that a single restored one builds on, if this disk does
+// not have it.
+func (r *Restorer) origin(got *Restored) error {
+	if r.wholeTree() || !r.inPlace() {
+		return nil
+	}
+	return r.staged(func(_ string, m *instance.Manifest, err error) {
+		if err != nil || m.Origin == "" || exists(r.Instance.ManifestPath(m.Origin)) {
+			return
+		}
+		got.Faults = append(got.Faults, Fault{
+			Code: "origin_missing", Path: "manifests/" + m.Origin + ".raw", Text: "image " + m.UUID + " builds on it, and this disk does not have it",
+			Fix: "tritonops imgapi restore --image " + m.Origin,
+		})
+	})
+}
+
+func unreadableManifest(name string, err error) Fault {
 	return Fault{Code: "manifest_unreadable", Path: "manifests/" + name, Text: err.Error()}
 }
 
@@ -329,79 +392,4 @@ func (r *Restorer) staged(visit func(name string, m *instance.Manifest, err erro
 		visit(d.Name(), m, err)
 	}
 	return nil
-}
-
-// own gives the staged tree to the stock server's user, where this process may.
-func (r *Restorer) own() error {
-	if os.Geteuid() != 0 || !r.inPlace() {
-		return nil
-	}
-	uid, gid, err := r.Instance.Owner()
-	if err != nil {
-		return err
-	}
-	if uid == 0 && gid == 0 {
-		return nil
-	}
-	return filepath.WalkDir(r.stage(), func(p string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(p, uid, gid)
-	})
-}
-
-// downloadMirror restores a backup without a log, as the stock scripts leave it:
-// what the mirror lists is all that is known.
-func (r *Restorer) downloadMirror(ctx context.Context) (Restored, error) {
-	var got Restored
-	var files []fetch
-	leftovers := 0
-	for _, top := range []string{"manifests", "images"} {
-		err := walkTree(ctx, r.Store, mirrorPath(top), 3, func(info store.Info) error {
-			p := info.Key[len(mirrorDir)+1:]
-			if leftoverPath.MatchString(p) { // the stock script saves these too
-				leftovers++
-				return nil
-			}
-			if err := checkPath(p); err != nil {
-				got.Faults = append(got.Faults, Fault{Code: "odd_name", Path: info.Key, Text: "not restored: " + err.Error()})
-				return nil
-			}
-			if !info.HasMD5 {
-				var err error
-				if info, err = r.Store.Head(ctx, info.Key); err != nil {
-					return err
-				}
-			}
-			e := Entry{Path: p, Size: info.Size, MD5: info.MD5}
-			if r.wanted(e) {
-				files = append(files, fetch{Entry: e, key: info.Key})
-			}
-			return nil
-		})
-		if err != nil {
-			return got, err
-		}
-	}
-	if leftovers > 0 {
-		r.progress.Note(fmt.Sprintf("%d leftover uploads in the mirror are no data and are not restored", leftovers))
-	}
-	for _, f := range files {
-		if f.Manifest() {
-			got.Manifests++
-			got.Files--
-		}
-	}
-	got, err := r.complete(ctx, got, files)
-	if err != nil {
-		return got, err
-	}
-	// The old backup may have caught manifests half-written.
-	err = r.staged(func(name string, _ *instance.Manifest, err error) {
-		if err != nil {
-			got.Faults = append(got.Faults, unreadable(name, err))
-		}
-	})
-	return got, err
 }

@@ -49,6 +49,22 @@ func (l *Log) Records(ctx context.Context) iter.Seq2[store.Info, error] {
 	}
 }
 
+// first returns the number of the oldest stored record, and the base (0: the
+// beginning of the log) from which the log can be read.
+func (l *Log) first(ctx context.Context, bases []uint64) (record, base uint64, err error) {
+	for info, err := range l.Records(ctx) {
+		if err != nil {
+			return 0, 0, err
+		}
+		record, _ = seqOf(info.Key)
+		break
+	}
+	if record > 1 && len(bases) > 0 { // pruned
+		base = bases[0]
+	}
+	return record, base, nil
+}
+
 // At returns the number of the last record whose time is not after t, or 0.
 // Record times never decrease, so that a clock that jumped back cannot hide a
 // generation. Records that cannot be read are passed over.

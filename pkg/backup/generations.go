@@ -58,6 +58,9 @@ func List(ctx context.Context, st store.Store, limit int) (Listing, error) {
 		}
 		infos = append(infos, info)
 	}
+	if len(infos) == 0 {
+		return out, fmt.Errorf("%s: its records went away while they were listed", st)
+	}
 	out.Oldest, _ = seqOf(infos[0].Key)
 	if limit > 0 && len(infos) > limit {
 		infos = infos[len(infos)-limit:]
@@ -82,15 +85,17 @@ func (out *Listing) describe(ctx context.Context, log *Log, infos []store.Info) 
 	for _, b := range bases {
 		has[b] = true
 	}
-	v, _, err := loadVerified(ctx, log.st, log.StoreID())
+	v, _, err := loadVerified(ctx, log)
 	if err != nil {
 		return err
 	}
 	out.Generations = make([]Generation, len(infos))
+	alone := make([]bool, len(infos)) // needs no record before it
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
 	for i, info := range infos {
-		at := &out.Generations[len(infos)-1-i]
+		n := len(infos) - 1 - i
+		at := &out.Generations[n]
 		g.Go(func() error {
 			seq, _ := seqOf(info.Key)
 			*at = Generation{Seq: seq, RecordSize: info.Size, Base: has[seq]}
@@ -103,6 +108,7 @@ func (out *Listing) describe(ctx context.Context, log *Log, infos []store.Info) 
 				return nil
 			}
 			at.Time, at.Kind, at.Epoch, at.Writer, at.RestoredTo = h.Time, h.Kind, h.Epoch, h.Writer, h.RestoredTo
+			alone[n] = h.Full || has[seq]
 			at.Changed, at.Deleted, at.State = t.Puts, t.Deletes, t.State
 			switch seq {
 			case v.Deep:
@@ -113,7 +119,27 @@ func (out *Listing) describe(ctx context.Context, log *Log, infos []store.Info) 
 			return nil
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	out.followDamage(alone)
+	return nil
+}
+
+// followDamage names the generations that are reached only through a damaged
+// record.
+func (out *Listing) followDamage(alone []bool) {
+	var damaged uint64
+	for n := len(out.Generations) - 1; n >= 0; n-- {
+		switch g := &out.Generations[n]; {
+		case g.Fault != "":
+			damaged = g.Seq
+		case alone[n]:
+			damaged = 0
+		case damaged > 0:
+			g.Fault = fmt.Sprintf("needs record %d, which is damaged", damaged)
+		}
+	}
 }
 
 // Label is how a generation is written for people and completion.

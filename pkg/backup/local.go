@@ -75,7 +75,8 @@ func readManifest(ctx context.Context, inst *instance.Instance, uuid string) (in
 }
 
 // etcFiles returns the files of etc/ that are saved, by their path: local auth
-// keys, and the configuration without secrets.
+// keys, and the configuration without secrets. Key files that cannot be saved are
+// faults.
 func etcFiles(inst *instance.Instance) (map[string][]byte, []Fault, error) {
 	out := map[string][]byte{}
 	var faults []Fault
@@ -102,12 +103,12 @@ func etcFiles(inst *instance.Instance) (map[string][]byte, []Fault, error) {
 		}
 		p := path.Join("etc/authkeys/local", d.Name())
 		if err := checkPath(p); err != nil {
-			faults = append(faults, Fault{Code: "odd_name", Path: p, Text: "not in the backup: " + err.Error()})
+			faults = append(faults, Fault{Code: "odd_name", Path: p, Text: err.Error()})
 			continue
 		}
 		b, _, err := instance.ReadStable(filepath.Join(dir, d.Name()), maxInline)
 		if err != nil {
-			faults = append(faults, Fault{Code: "authkeys_unreadable", Path: p, Text: "not in the backup: " + err.Error()})
+			faults = append(faults, Fault{Code: "authkeys_unreadable", Path: p, Text: err.Error()})
 			continue
 		}
 		out[p] = b

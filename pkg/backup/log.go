@@ -162,10 +162,13 @@ func (l *Log) peek(ctx context.Context, seq uint64) (Header, error) {
 	enough := errors.New("enough")
 	var got Header
 	_, _, _, err := l.readRecord(ctx, seq, visitor{header: func(h Header) error { got = h; return enough }})
-	if errors.Is(err, enough) {
-		err = nil
+	if !errors.Is(err, enough) {
+		return got, err
 	}
-	return got, err
+	if got.Seq != seq {
+		return got, fmt.Errorf("%s: %w: it says it is %s %d", recordKey(seq), ErrDamaged, got.Kind, got.Seq)
+	}
+	return got, nil
 }
 
 // damage says whether an error is about what is stored, so that another way may

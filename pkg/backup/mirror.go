@@ -31,7 +31,20 @@ type mirrorSync struct {
 
 	loaded bool
 	at     mirrorFile
-	sent   int // objects put or deleted
+}
+
+// mirrorAt reads mirror.json; a missing or unreadable one says nothing.
+func mirrorAt(ctx context.Context, st store.Store) (at mirrorFile, err error) {
+	b, _, err := store.Read(ctx, st, mirrorKey, 64<<10)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return at, nil
+	case err != nil:
+		return at, err
+	case json.Unmarshal(b, &at) != nil:
+		return mirrorFile{}, nil
+	}
+	return at, nil
 }
 
 // replayLimit is how many records are replayed into the mirror one by one; a
@@ -46,12 +59,9 @@ func (m *mirrorSync) catchUp(ctx context.Context, pos Position) error {
 		return nil
 	}
 	if !m.loaded {
-		b, _, err := store.Read(ctx, m.st, mirrorKey, 64<<10)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		var err error
+		if m.at, err = mirrorAt(ctx, m.st); err != nil {
 			return err
-		}
-		if err == nil && json.Unmarshal(b, &m.at) != nil {
-			m.at = mirrorFile{} // unreadable: compare everything
 		}
 		m.loaded = true
 	}
@@ -62,7 +72,7 @@ func (m *mirrorSync) catchUp(ctx context.Context, pos Position) error {
 	if m.at.StoreID == m.log.StoreID() && m.at.Seq > 0 && m.at.Seq < pos.Seq && pos.Seq-m.at.Seq <= replayLimit {
 		err = m.replay(ctx, pos.Seq)
 	}
-	if errors.Is(err, errFullRecord) {
+	if errors.Is(err, errFullRecord) || damage(err) {
 		_, err = m.reconcile(ctx, pos)
 	}
 	if err != nil {
@@ -90,7 +100,7 @@ func (m *mirrorSync) replay(ctx context.Context, to uint64) error {
 	m.progress.Phase("mirror", 0, "manifests")
 	for n := m.at.Seq + 1; n <= to; n++ {
 		w := m.writer(ctx)
-		_, t, _, err := m.log.readRecord(ctx, n, visitor{
+		_, _, _, err := m.log.readRecord(ctx, n, visitor{
 			header: func(h Header) error {
 				if h.Full {
 					return errFullRecord
@@ -103,7 +113,6 @@ func (m *mirrorSync) replay(ctx context.Context, to uint64) error {
 		if err := errors.Join(err, w.wait()); err != nil {
 			return err
 		}
-		m.sent += t.Puts + t.Deletes
 	}
 	return nil
 }
@@ -155,7 +164,6 @@ func (m *mirrorSync) repair(ctx context.Context, pos Position, need map[string]E
 			return errors.Join(err, w.wait())
 		}
 	}
-	m.sent += len(need) + len(extra)
 	var err error
 	if len(need) > 0 {
 		_, err = m.log.StateAt(ctx, pos.Seq, neededOnly{need, w})

@@ -82,10 +82,14 @@ func Prune(ctx context.Context, st store.Store, o PruneOptions) (p Pruned, err e
 	if err != nil {
 		return p, err
 	}
-	if err := pr.trimLog(ctx, floor); err != nil {
+	oldest, k, err := pr.start(ctx, floor)
+	if err != nil {
 		return pr.p, err
 	}
-	return pr.p, pr.objects(ctx)
+	if err := pr.trimLog(ctx, oldest); err != nil {
+		return pr.p, err
+	}
+	return pr.p, pr.objects(ctx, k)
 }
 
 type pruner struct {
@@ -110,7 +114,7 @@ func (pr *pruner) floor(ctx context.Context) (uint64, error) {
 		}
 		floor = min(floor, max(at, 1))
 	}
-	v, _, err := loadVerified(ctx, pr.st, pr.log.StoreID())
+	v, _, err := loadVerified(ctx, pr.log)
 	if err != nil {
 		return 0, err
 	}
@@ -135,22 +139,46 @@ func (pr *pruner) floor(ctx context.Context) (uint64, error) {
 	return floor, nil
 }
 
-// trimLog deletes bases and records that no kept generation needs, the oldest
-// first, so that what is left is one unbroken run at any moment.
-func (pr *pruner) trimLog(ctx context.Context, floor uint64) error {
+// start returns the base (0: the beginning of the log) from which every kept
+// generation can be read, and what those name. It was read from there to the end:
+// a damaged base is no start, and nothing before the one taken instead may go.
+func (pr *pruner) start(ctx context.Context, floor uint64) (uint64, kept, error) {
+	bases, err := pr.log.bases(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, first, err := pr.log.first(ctx, bases)
+	if err != nil {
+		return 0, nil, err
+	}
+	starts := []uint64{first}
+	for _, b := range bases {
+		if b > first && b <= floor && b <= keepBases(bases, floor)[0] {
+			starts = append(starts, b)
+		}
+	}
+	for i := len(starts) - 1; i >= 0; i-- {
+		var k kept
+		if k, err = references(ctx, pr.log, starts[i]); err == nil {
+			pr.p.OldestKept = max(starts[i], 1)
+			return starts[i], k, nil
+		}
+		if !damage(err) {
+			return 0, nil, err
+		}
+		pr.o.Progress.Note(fmt.Sprintf("the log cannot be read from %d on (%v)", starts[i], err))
+	}
+	return 0, nil, fail.Hint(fail.New(fail.Refused, "%s: backup log: no base leads to the newest generation, so none is taken away: %w", pr.st, err),
+		"tritonops imgapi backup run --full   # a record that needs nothing before it")
+}
+
+// trimLog deletes bases and records before oldest, the oldest first, so that what
+// is left is one unbroken run at any moment.
+func (pr *pruner) trimLog(ctx context.Context, oldest uint64) error {
 	bases, err := pr.log.bases(ctx)
 	if err != nil {
 		return err
 	}
-	if len(bases) == 0 {
-		pr.p.OldestKept = 1
-		return nil
-	}
-	oldest := keepBases(bases, floor)[0]
-	if oldest > floor { // no base at or before the floor: everything stays
-		oldest = 0
-	}
-	pr.p.OldestKept = max(oldest, 1)
 	for _, b := range bases {
 		if b < oldest {
 			if err := pr.delete(ctx, baseKey(b), store.Condition{}); err != nil {
@@ -216,31 +244,10 @@ func (k kept) Put(e Entry, _ []byte) error {
 	return nil
 }
 
-// references returns every object entry of the generations from oldest on.
-func references(ctx context.Context, log *Log, oldest uint64) (kept, error) {
+// references returns every object entry of the generations from a base (0: the
+// beginning of the log) to the newest.
+func references(ctx context.Context, log *Log, base uint64) (kept, error) {
 	k := kept{}
-	pos, err := log.rebuildFrom(ctx, oldest, k)
-	if err != nil {
-		return nil, err
-	}
-	if pos.Seq != log.HeadSeq() {
-		return nil, fmt.Errorf("log ends at %d, not %d: %w", pos.Seq, log.HeadSeq(), ErrDamaged)
-	}
-	return k, nil
-}
-
-// rebuildFrom replays everything from the base at oldest (or the beginning of
-// the log) to the newest record.
-func (l *Log) rebuildFrom(ctx context.Context, oldest uint64, sink Sink) (Position, error) {
-	bases, err := l.bases(ctx)
-	if err != nil {
-		return Position{}, err
-	}
-	var base uint64
-	for _, b := range bases {
-		if b <= oldest {
-			base = b
-		}
-	}
-	return l.rebuild(ctx, base, l.HeadSeq(), sink)
+	_, err := log.rebuild(ctx, base, log.HeadSeq(), k)
+	return k, err
 }

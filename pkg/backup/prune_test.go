@@ -40,7 +40,7 @@ func TestPruneTakesOnlyWhatNoKeptGenerationNames(t *testing.T) {
 	// Only generation 1 has been proven: nothing may go.
 	log, err := OpenLog(ctx, w.st, nil)
 	w.must(err)
-	v, _, err := loadVerified(ctx, w.st, log.StoreID())
+	v, _, err := loadVerified(ctx, log)
 	w.must(err)
 	if v.Seq != 1 {
 		t.Fatalf("verified: %+v", v)

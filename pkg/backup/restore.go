@@ -125,6 +125,8 @@ func (r *Restorer) Plan() (procedure.Plan, error) {
 	}
 	p := procedure.Plan{Kind: RestoreKind, Target: r.target(), Params: raw, Title: r.title()}
 	switch {
+	case r.Params.WithKeys && r.Params.Generation == 0:
+		return p, fail.New(fail.Refused, "%s: has no auth keys: taking it --with-keys would take away those that are here", r.Params.Source)
 	case r.Params.Empty && r.inPlace():
 		p.Steps = []procedure.Step{r.markerStep()}
 	case r.Params.Empty:
@@ -145,9 +147,12 @@ func (r *Restorer) inPlaceSteps() []procedure.Step {
 	for _, part := range r.parts() {
 		steps = append(steps, r.swapStep(part))
 	}
+	if r.Server != nil { // before the store is needed again: it may be away
+		steps = append(steps, r.startStep())
+	}
 	steps = append(steps, r.recordStep(), r.markerStep())
 	if r.Server != nil {
-		steps = append(steps, r.startStep(), r.compareStep())
+		steps = append(steps, r.compareStep())
 	}
 	return append(steps, r.endStep())
 }

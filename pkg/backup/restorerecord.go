@@ -63,15 +63,15 @@ func (r *Restorer) record(ctx context.Context, run *procedure.Run) (any, error) 
 
 // appendRestored adds the record unless a former attempt already did.
 func (r *Restorer) appendRestored(ctx context.Context, log *Log, to Position) (Position, error) {
-	h, t, sum, err := log.readRecord(ctx, log.HeadSeq(), discard)
+	h, t, sum, err := log.tail(ctx)
 	if err != nil {
 		return to, err
 	}
 	if h.Epoch > r.Epoch {
 		return to, fail.New(fail.Held, "%s: backup log: epoch %d of %s is in force, this writer has %d", r.Store, h.Epoch, name(h.Writer), r.Epoch)
 	}
-	here := Position{Seq: h.Seq, SHA256: sum, Epoch: h.Epoch, Time: h.Time, Writer: h.Writer, State: to.State}
-	if h.Kind == KindRestored && h.RestoredTo == to.Seq && t.State == to.State.Summary() {
+	here := Position{Seq: log.HeadSeq(), SHA256: sum, Epoch: h.Epoch, Time: h.Time, Writer: h.Writer, State: to.State}
+	if sum != "" && h.Kind == KindRestored && h.RestoredTo == to.Seq && t.State == to.State.Summary() {
 		return here, nil
 	}
 	content, done, err := r.stagedContent(ctx, log, to)
@@ -86,10 +86,7 @@ func (r *Restorer) appendRestored(ctx context.Context, log *Log, to Position) (P
 // stagedContent gives the inline bytes of a generation from a scratch copy of
 // its log, whatever became of the staging directory.
 func (r *Restorer) stagedContent(ctx context.Context, log *Log, to Position) (contentFunc, func(), error) {
-	dir, err := os.MkdirTemp(r.StateDir, durable.TempPrefix+"record-*")
-	if err != nil {
-		return nil, nil, err
-	}
+	dir := filepath.Join(r.dir(), "record") // whatever a crash left there is cleared by the sink
 	done := func() { os.RemoveAll(dir) }
 	if _, err := log.StateAt(ctx, to.Seq, &fileSink{dir: dir, keep: func(e Entry) bool { return e.Inline() }}); err != nil {
 		done()

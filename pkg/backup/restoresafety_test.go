@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,4 +215,66 @@ func TestPruneProvesWhatItKeepsBeforeItDeletes(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	sameTree(t, w.restoreInto(w.log().HeadSeq()), want)
+}
+
+func TestARestoreGoesBackBehindDamage(t *testing.T) {
+	w := newWorld(t, 2)
+	w.clean()
+	want := w.tree()
+	for i := range 2 {
+		w.image(5+i, "five")
+		w.clean()
+	}
+	w.put(recordKey(3), "garbage")
+	w.restore(RestoreParams{ID: "r1"}, 1, time.Time{})
+	sameTree(t, w.tree(), want)
+	w.image(8, "eight")
+	if rep := w.clean(); rep.Generation != 5 {
+		t.Errorf("%+v", rep)
+	}
+	w.whole()
+	l, err := List(context.Background(), w.st, 0)
+	w.must(err)
+	for _, g := range l.Generations {
+		if (g.Fault != "") != (g.Seq == 3) {
+			t.Errorf("generation %d: fault %q", g.Seq, g.Fault)
+		}
+	}
+}
+
+func TestAListNamesWhatIsReachedThroughDamageOnly(t *testing.T) {
+	w := newWorld(t, 1)
+	for i := range 4 {
+		w.image(5, fmt.Sprint(i))
+		w.clean()
+	}
+	w.put(recordKey(3), "garbage")
+	l, err := List(context.Background(), w.st, 0)
+	w.must(err)
+	for _, g := range l.Generations {
+		if (g.Fault != "") != (g.Seq >= 3) {
+			t.Errorf("generation %d: fault %q", g.Seq, g.Fault)
+		}
+	}
+}
+
+func TestARestoredImageWithoutItsOriginIsAFault(t *testing.T) {
+	w := newWorld(t, 2)
+	m := "manifests/" + uuidOf(1) + ".raw"
+	w.write(m, []byte(strings.Replace(w.tree()[m], `"os":`, `"origin": "`+uuidOf(0)+`", "os":`, 1)))
+	w.clean()
+	for _, missing := range []bool{false, true} {
+		if missing {
+			w.remove(0)
+		}
+		p := RestoreParams{ID: fmt.Sprint(missing), Image: uuidOf(1)}
+		w.must(p.Resolve(context.Background(), w.st, 0, time.Time{}))
+		r := w.restorer(p)
+		_, err := r.Plan()
+		w.must(err)
+		got, err := r.download(context.Background())
+		if err != nil || hasFault(got.Faults, "origin_missing", uuidOf(0)) != missing {
+			t.Errorf("missing %v: %v %+v", missing, err, got.Faults)
+		}
+	}
 }

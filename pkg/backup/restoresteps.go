@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,7 +77,11 @@ func (r *Restorer) markReader(ctx context.Context) error {
 	if r.Params.Generation == 0 {
 		return nil
 	}
-	return MarkReader(ctx, r.Store, Reader{ID: r.Params.ID, Seq: r.Params.Generation, Who: "restore on " + name(r.Writer), Time: r.Now().UTC()})
+	err := MarkReader(ctx, r.Store, Reader{ID: r.Params.ID, Seq: r.Params.Generation, Who: "restore on " + name(r.Writer), Time: r.Now().UTC()})
+	if errors.Is(err, syscall.EROFS) && !r.newTimeline() {
+		return nil // a medium that cannot be written is not pruned either
+	}
+	return err
 }
 
 // keepMarked renews the mark until stop is called: a download may take days.
@@ -113,10 +118,14 @@ func (r *Restorer) downloadStep() procedure.Step {
 			if err := durable.MkdirAll(r.stage(), 0o755); err != nil {
 				return nil, err
 			}
+			if err := r.markReader(ctx); err != nil { // a resume may come days later
+				return nil, err
+			}
 			defer r.keepMarked(ctx)()
 			return r.download(ctx)
 		},
-		Undo: func(context.Context, *procedure.Run) error { return os.RemoveAll(r.stage()) },
+		Undo:      func(context.Context, *procedure.Run) error { return os.RemoveAll(r.stage()) },
+		UndoCopes: true,
 	}
 }
 
@@ -133,13 +142,18 @@ func (r *Restorer) checkTarget() error {
 		if err == nil && len(entries) > 0 {
 			return fail.New(fail.Refused, "%s: is not empty; a restore goes into a new or empty directory", near)
 		}
-		near = filepath.Dir(near)
+		if near, err = nearestDir(filepath.Dir(near)); err != nil {
+			return err
+		}
 	}
 	near = filepath.Clean(near)
 	places := []string{near, filepath.Join(near, "images"), filepath.Join(near, "manifests")}
 	if !r.wholeTree() {
 		shard := filepath.Join(near, "images", r.Params.Image[:3])
 		places = append(places, shard, filepath.Join(shard, r.Params.Image))
+	}
+	if r.Params.WithKeys {
+		places = append(places, filepath.Join(near, "etc"), filepath.Join(near, "etc", "authkeys"))
 	}
 	for _, p := range places {
 		same, err := sameDevice(from, p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ type Runner struct {
 	Writer   Writer
 	Epoch    uint64 // of the primary lock, 0 without an agent
 
-	MaxDelete float64 // share, DefaultMaxDelete when 0
+	MaxDelete float64 // share, DefaultMaxDelete when 0, negative: nothing at all
 	// AllowDelete is asked when a run would take away more than MaxDelete. nil
 	// refuses.
 	AllowDelete func(ctx context.Context, d Deletion) (bool, error)
@@ -124,9 +125,12 @@ func (r *Runner) Run(ctx context.Context) (rep Report, err error) {
 		return rep, heldBy(err)
 	}
 	defer lock.Release()
-	if b, err := os.ReadFile(restoringPath(r.StateDir)); err == nil {
+	switch b, err := os.ReadFile(restoringPath(r.StateDir)); {
+	case err == nil:
 		return rep, fail.Hint(fail.New(fail.Refused, "a restore of this instance (%s) is not finished; what is on disk now is not to be saved", strings.TrimSpace(string(b))),
-			"tritonops runs list   # then `runs resume` or `runs undo`; a new `imgapi restore` also ends it")
+			"tritonops runs list   # then `runs resume` or `runs undo`; where it is in no run any more, a new `imgapi restore` ends it")
+	case !errors.Is(err, fs.ErrNotExist):
+		return rep, err
 	}
 	if err := cleanSpools(r.StateDir); err != nil {
 		return rep, err
@@ -168,12 +172,12 @@ func (r *Runner) once(ctx context.Context) (rep Report, err error) {
 		return rep, err
 	}
 	mirror := mirrorSync{st: r.Store, log: log, parallel: r.Parallel, progress: r.Progress}
-	if !r.DryRun {
+	if !r.DryRun && !r.Full { // a full record may be the way out of what catching up fails at
 		if err := mirror.catchUp(ctx, pos); err != nil {
 			return rep, err
 		}
 	}
-	s, sh, err := r.measure(ctx, pos, c)
+	s, sh, err := r.measure(ctx, log, pos, c)
 	if err != nil {
 		return rep, err
 	}
@@ -183,7 +187,11 @@ func (r *Runner) once(ctx context.Context) (rep Report, err error) {
 	}
 	rep = Report{Generation: pos.Seq, Time: pos.Time, DryRun: r.DryRun, Faults: s.faults, Uploaded: sh.uploaded}
 	rep.Changed, rep.Deleted = len(changes.Puts), len(changes.Deletes)
-	if err := r.guard(ctx, pos.State, s); err != nil {
+	known := pos.State
+	if known.Len() == 0 && c.StoreID == log.StoreID() {
+		known = c.state // behind damage: what this instance last saw there
+	}
+	if err := r.guard(ctx, known, s); err != nil {
 		return rep, err
 	}
 	if r.DryRun {
@@ -195,7 +203,7 @@ func (r *Runner) once(ctx context.Context) (rep Report, err error) {
 		return rep, nil
 	}
 	if !changes.Empty() {
-		if pos, err = log.Append(ctx, pos, Header{Kind: KindCommit, Writer: r.Writer}, r.Epoch, r.Now(), changes, s.content, r.StateDir); err != nil {
+		if pos, err = log.Append(ctx, pos, Header{Kind: KindCommit, Writer: r.Writer}, r.Epoch, r.Now(), changes, r.anyContent(ctx, log, s), r.StateDir); err != nil {
 			return rep, err
 		}
 		rep.Published, rep.Generation, rep.Time = true, pos.Seq, pos.Time
@@ -206,12 +214,12 @@ func (r *Runner) once(ctx context.Context) (rep Report, err error) {
 			return rep, err
 		}
 	}
-	return rep, r.finish(ctx, log, &mirror, pos, s, &rep)
+	return rep, r.finish(ctx, log, &mirror, pos, s, changes.Full, &rep)
 }
 
 // measure scans the disk and brings the image files up. After it every entry's
 // content is known.
-func (r *Runner) measure(ctx context.Context, pos Position, c *cache) (*scanned, *shipper, error) {
+func (r *Runner) measure(ctx context.Context, log *Log, pos Position, c *cache) (*scanned, *shipper, error) {
 	r.Progress.Phase("scan", 0, "files")
 	if r.before == nil {
 		r.before = &seen{c.state, c.sigs}
@@ -220,24 +228,28 @@ func (r *Runner) measure(ctx context.Context, pos Position, c *cache) (*scanned,
 	if err != nil {
 		return nil, nil, err
 	}
-	sh := &shipper{st: r.Store, scan: s, progress: r.Progress, dry: r.DryRun}
-	err = sh.ship(ctx, max(2, r.Parallel/4))
+	sh := &shipper{st: r.Store, storeID: log.StoreID(), scan: s, progress: r.Progress, dry: r.DryRun}
+	if err := sh.ship(ctx, max(2, r.Parallel/4)); err != nil {
+		return nil, nil, err
+	}
+	if err := s.missing(ctx); err != nil {
+		return nil, nil, err
+	}
 	r.before = &seen{State{s.entries}, s.sigs}
-	return s, sh, err
+	return s, sh, nil
 }
 
 // finish is what follows the record: mirror, base, verification. The record stands, so
 // a failure here is put right by the next run.
-func (r *Runner) finish(ctx context.Context, log *Log, mirror *mirrorSync, pos Position, s *scanned, rep *Report) error {
+func (r *Runner) finish(ctx context.Context, log *Log, mirror *mirrorSync, pos Position, s *scanned, full bool, rep *Report) error {
 	if err := mirror.catchUp(ctx, pos); err != nil {
 		return fmt.Errorf("generation %d is published, its mirror is not complete: %w", pos.Seq, err)
 	}
-	written, err := r.baseIfDue(ctx, log, pos, s)
+	written, err := r.baseIfDue(ctx, log, pos, s, full)
 	if err != nil {
 		return fmt.Errorf("generation %d is published, writing a base failed: %w", pos.Seq, err)
 	}
 	rep.BaseWritten = written
-	rep.Resent = mirror.sent
 	return r.verifyIfDue(ctx, log, mirror, pos, rep)
 }
 
@@ -270,18 +282,23 @@ func (r *Runner) position(ctx context.Context, log *Log, c *cache) (Position, er
 		}
 	}
 	pos, err := log.StateAt(ctx, head, nil)
-	if err != nil && r.Full && errors.Is(err, ErrDamaged) {
-		return r.afterDamage(ctx, log, head, err)
+	if err != nil && r.Full && damage(err) {
+		return r.afterDamage(ctx, log, c, err)
 	}
 	return pos, err
 }
 
 // afterDamage is where a full record continues a log whose states cannot be
-// rebuilt: its number and hash are known, what it held is not.
-func (r *Runner) afterDamage(ctx context.Context, log *Log, head uint64, cause error) (Position, error) {
-	h, _, sum, err := log.readRecord(ctx, head, discard)
-	if err != nil {
-		return Position{}, errors.Join(cause, err)
+// rebuilt: its number is known, what it held is not. Epoch, time and writer are
+// those of the newest record that can be read, or that this instance remembers.
+func (r *Runner) afterDamage(ctx context.Context, log *Log, c *cache, cause error) (Position, error) {
+	head := log.HeadSeq()
+	h, _, sum, err := log.tail(ctx)
+	if err != nil && !damage(err) {
+		return Position{}, err
+	}
+	if err != nil && c.StoreID == log.StoreID() {
+		h = Header{Epoch: c.Epoch, Time: c.Time, Writer: c.Writer}
 	}
 	r.Progress.Note(fmt.Sprintf("%v; going on with a full record", cause))
 	return Position{Seq: head, SHA256: sum, Epoch: h.Epoch, Time: h.Time, Writer: h.Writer}, nil
@@ -297,8 +314,12 @@ func (r *Runner) fence(log *Log, c *cache, pos Position) error {
 	if r.TakeOver || log.Empty() || pos.Writer.Instance == r.Writer.Instance {
 		return nil
 	}
-	if c.StoreID == log.StoreID() && c.Seq == pos.Seq {
+	if c.StoreID == log.StoreID() && c.Seq == pos.Seq && c.SHA256 == pos.SHA256 {
 		return nil // restored from this very generation
+	}
+	if pos.Writer == (Writer{}) { // damaged, and this instance never saw it whole
+		return fail.Hint(fail.New(fail.Held, "%s: backup log: generation %d no longer tells who wrote it; this instance does not continue it", r.Store, pos.Seq),
+			"tritonops imgapi backup run --full --take-over   # if this disk holds the truth")
 	}
 	return fail.Hint(fail.New(fail.Held, "%s: backup log: generation %d was written by %s at %s; this instance does not continue it",
 		r.Store, pos.Seq, name(pos.Writer), pos.Time.Format(time.RFC3339)),
@@ -336,7 +357,7 @@ func (r *Runner) guard(ctx context.Context, known State, s *scanned) error {
 		}
 	}
 	d.Share = max(share(d.Manifests, d.OfManifests), share(d.Files, d.OfFiles))
-	if d.Share <= r.MaxDelete || r.DryRun {
+	if d.Share <= max(r.MaxDelete, 0) || r.DryRun {
 		return nil
 	}
 	if r.AllowDelete != nil {
@@ -346,7 +367,7 @@ func (r *Runner) guard(ctx context.Context, known State, s *scanned) error {
 		}
 	}
 	return fail.Hint(fail.New(fail.Refused, "this run would delete %d of %d manifests and %d of %d image files from the backup, more than %.0f %%; nothing changed",
-		d.Manifests, d.OfManifests, d.Files, d.OfFiles, 100*r.MaxDelete),
+		d.Manifests, d.OfManifests, d.Files, d.OfFiles, 100*max(r.MaxDelete, 0)),
 		"tritonops imgapi backup run --max-delete %.0f%%   # if the images were deleted on purpose; `imgapi restore` if the disk lost them", 100*d.Share+1)
 }
 

@@ -54,6 +54,7 @@ func filePath(i int) string {
 }
 
 func TestAFileThatAnotherStoreHasIsSentToThisOne(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	first, second := w.st, newStore(t)
 	w.clean()
@@ -96,6 +97,7 @@ func TestAnUnreadableKeyFileIsNotADeletion(t *testing.T) {
 }
 
 func TestAFileDeletedWhileItIsSentTakesItsManifestAlong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.clean()
 	w.image(5, "five")
@@ -110,9 +112,18 @@ func TestAFileDeletedWhileItIsSentTakesItsManifestAlong(t *testing.T) {
 	if err != nil || rep.State.Manifests != 2 || rep.State.Files != 2 || len(rep.Faults) > 0 {
 		t.Fatalf("a manifest without its file was published: %v %+v", err, rep)
 	}
+	// The same with a manifest that is not read because it did not change.
+	w.image(5, "five")
+	time.Sleep(settle + 100*time.Millisecond)
+	w.clean()
+	w.write(filePath(5), []byte("five"))
+	if rep, err := r.Run(context.Background()); err != nil || rep.State.Manifests != 2 || rep.State.Files != 2 || rep.Deleted != 2 {
+		t.Fatalf("%v %+v", err, rep)
+	}
 }
 
 func TestAFaultIsNamedByEveryRunUntilItIsPutRight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.image(5, "five")
 	w.must(os.Remove(w.path(filePath(5))))
@@ -130,6 +141,7 @@ func TestAFaultIsNamedByEveryRunUntilItIsPutRight(t *testing.T) {
 }
 
 func TestAFileIsKeptWithTheManifestThatStaysTorn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
 	w.clean()
 	before := w.tree()
@@ -178,9 +190,11 @@ func TestADamagedNewestRecordIsContinuedByAFullOne(t *testing.T) {
 func TestADailyVerifyReadsTheLogToo(t *testing.T) {
 	w := newWorld(t, 2)
 	w.clean()
-	w.image(5, "five")
-	w.clean()
-	w.put(recordKey(2), "garbage")
+	for i := range 2 {
+		w.image(5+i, "five")
+		w.clean()
+	}
+	w.put(recordKey(2), "garbage") // not the newest: the cache leads past it
 	r := w.runner()
 	r.Verify = true
 	rep, err := r.Run(context.Background())
@@ -188,14 +202,16 @@ func TestADailyVerifyReadsTheLogToo(t *testing.T) {
 	if !hasFault(rep.Faults, "log_damaged", "") {
 		t.Errorf("called good, and cannot be read: %+v", rep)
 	}
-	v, _, err := loadVerified(context.Background(), w.st, w.log().StoreID())
+	v, _, err := loadVerified(context.Background(), w.log())
 	if err != nil || v.Seq != 1 {
 		t.Errorf("%v %+v", err, v)
 	}
 }
 
 func TestADamagedCacheIsNotUsed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2)
+	time.Sleep(settle + 100*time.Millisecond) // or nothing in it is trusted
 	w.clean()
 	p := cachePath(w.stateDir())
 	b, err := os.ReadFile(p)
@@ -291,17 +307,22 @@ func TestAMissingFileOfARestoreNoteIsNotAPass(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatCannotBeReadBackIsReplaced(t *testing.T) {
+func TestAnObjectThatCannotBeReadBackIsNotReplaced(t *testing.T) {
 	w := newWorld(t, 2)
 	w.clean()
+	before := w.tree()
 	w.image(1, "another content")
+	w.image(5, "five")
 	r := w.runner()
 	r.Store = storetest.Faulty(w.st, storetest.Keys(storetest.Get, func(k string) bool { return k == mirrorPath(filePath(1)) }, storetest.Fault{Corrupt: true}))
 	rep, err := r.Run(context.Background())
-	if err != nil || !rep.Published || !hasFault(rep.Faults, "object_damaged", uuidOf(1)) {
+	if err != nil || !rep.Published || rep.State.Files != 3 || !hasFault(rep.Faults, "object_damaged", uuidOf(1)) {
 		t.Fatalf("%v %+v", err, rep)
 	}
-	w.whole()
+	sameTree(t, w.restoreInto(1), before) // it was the way to the store only
+	w.clean()
+	sameTree(t, w.restoreInto(1), before)
+	sameTree(t, w.restoreInto(3), w.tree())
 }
 
 func TestADamagedListOfTheCondemnedStopsNobody(t *testing.T) {
@@ -314,5 +335,20 @@ func TestADamagedListOfTheCondemnedStopsNobody(t *testing.T) {
 	b, _, err := store.Read(context.Background(), w.st, condemnedKey, 1<<20)
 	if err != nil || !bytes.Contains(b, []byte(`"objects"`)) {
 		t.Errorf("%v %s", err, b)
+	}
+}
+
+func TestAFullRecordBehindDamageIsGuardedToo(t *testing.T) {
+	w := newWorld(t, 4)
+	w.clean()
+	w.put(recordKey(1), "garbage")
+	w.put(baseKey(1), "garbage")
+	for i := range 4 {
+		w.remove(i)
+	}
+	r := w.runner()
+	r.Full, r.MaxDelete = true, 0
+	if _, err := r.Run(context.Background()); fail.CodeOf(err) != fail.Refused || !strings.Contains(err.Error(), "4 of 4 manifests") {
+		t.Errorf("an empty disk was saved in full: %v", err)
 	}
 }

@@ -2,8 +2,8 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/tritonops/tritonops/pkg/backup/store"
 	"github.com/tritonops/tritonops/pkg/instance"
@@ -16,7 +16,7 @@ func (r *Runner) verifyIfDue(ctx context.Context, log *Log, mirror *mirrorSync, 
 	if pos.Seq == 0 {
 		return nil
 	}
-	v, info, err := loadVerified(ctx, r.Store, log.StoreID())
+	v, info, err := loadVerified(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (r *Runner) verifyIfDue(ctx context.Context, log *Log, mirror *mirrorSync, 
 			return nil
 		}
 	}
-	if _, err := mirror.reconcile(ctx, pos); err != nil {
+	if rep.Resent, err = mirror.reconcile(ctx, pos); err != nil {
 		return err
 	}
 	c := &checker{st: r.Store, o: VerifyOptions{Parallel: r.Parallel, Progress: r.Progress}}
@@ -37,15 +37,24 @@ func (r *Runner) verifyIfDue(ctx context.Context, log *Log, mirror *mirrorSync, 
 		return err
 	}
 	for _, f := range c.faults {
-		if err := r.resend(ctx, pos, mirror, f, rep); err != nil {
+		if err := r.resend(ctx, pos, f, rep); err != nil {
 			return err
 		}
 	}
-	rep.Verified, rep.Resent = true, mirror.sent
-	if len(rep.Faults) > 0 && hasCode(rep.Faults, "object_lost") {
+	rep.Verified = true
+	// The state so far may be this disk's memory: it is good only if the store gives it.
+	if _, err := log.StateAt(ctx, pos.Seq, nil); damage(err) {
+		rep.Faults = append(rep.Faults, Fault{
+			Code: "log_damaged", Text: err.Error(), Fix: "tritonops imgapi backup run --full   # a record that needs nothing before it",
+		})
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if hasCode(rep.Faults, "object_lost") {
 		return nil
 	}
-	return markVerified(ctx, r.Store, log.StoreID(), pos.Seq, false, r.Now())
+	return markVerified(ctx, log, pos.Seq, false, r.Now())
 }
 
 func hasCode(faults []Fault, code string) bool {
@@ -58,7 +67,7 @@ func hasCode(faults []Fault, code string) bool {
 }
 
 // resend puts a lost object back if the disk has the very content.
-func (r *Runner) resend(ctx context.Context, pos Position, mirror *mirrorSync, f Fault, rep *Report) error {
+func (r *Runner) resend(ctx context.Context, pos Position, f Fault, rep *Report) error {
 	want, _ := pos.State.Get(f.Path)
 	e, _, err := hashFile(ctx, r.Instance, f.Path, func(int64) {})
 	if ctx.Err() != nil {
@@ -70,21 +79,35 @@ func (r *Runner) resend(ctx context.Context, pos Position, mirror *mirrorSync, f
 		rep.Faults = append(rep.Faults, f)
 		return nil
 	}
-	there, err := r.Store.Head(ctx, mirrorPath(f.Path))
-	if err == nil {
-		if err := preserve(ctx, r.Store, mirrorPath(f.Path), there); err != nil {
+	key := mirrorPath(f.Path)
+	there, err := r.Store.Head(ctx, key)
+	cond := store.IfAbsent()
+	switch {
+	case err == nil:
+		cond = store.IfMatch(there.ETag)
+		err := preserve(ctx, r.Store, key, there)
+		if errors.Is(err, errUnreadable) {
+			rep.Faults = append(rep.Faults, Fault{Code: f.Code, Path: f.Path, Text: f.Text + "; at its place: " + err.Error(), Fix: f.Fix})
+			return nil
+		}
+		if err != nil {
 			return err
 		}
+	case !errors.Is(err, store.ErrNotFound):
+		return err
 	}
-	src := store.File{Path: filepath.Join(r.Instance.DataDir(), filepath.FromSlash(f.Path)), Length: e.Size}
-	info, err := r.Store.Put(ctx, mirrorPath(f.Path), src, store.Condition{})
+	src, err := watch(r.Instance, f.Path, func(int64) {})
+	if err != nil {
+		return err
+	}
+	info, err := r.Store.Put(ctx, key, src, cond)
 	if err != nil {
 		return err
 	}
 	if info.MD5 != want.MD5 {
 		return fmt.Errorf("%s: %w", f.Path, instance.ErrChanging)
 	}
-	mirror.sent++
+	rep.Resent++
 	r.Progress.Note(f.Path + ": was missing from the store, sent again")
 	return nil
 }

@@ -59,8 +59,12 @@ func scan(ctx context.Context, inst *instance.Instance, known State, before seen
 		kept: map[string]bool{}, wants: map[string]want{},
 	}
 	var err error
-	if s.bytes, s.faults, err = etcFiles(inst); err != nil {
+	var odd []Fault
+	if s.bytes, odd, err = etcFiles(inst); err != nil {
 		return nil, err
+	}
+	for _, f := range odd {
+		s.keep(f.Path, f.Code, f.Text)
 	}
 	for p, b := range s.bytes {
 		s.entries = append(s.entries, inlineEntry(p, b))
@@ -68,14 +72,7 @@ func scan(ctx context.Context, inst *instance.Instance, known State, before seen
 	if err := s.manifests(ctx, before, parallel); err != nil {
 		return nil, err
 	}
-	if err := s.files(ctx, before); err != nil {
-		return nil, err
-	}
-	if err := s.missing(ctx); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(s.entries, byPath)
-	return s, nil
+	return s, s.files(ctx, before)
 }
 
 // manifests reads what changed; a manifest that looks as it did when it was last
@@ -161,7 +158,9 @@ func (s *scanned) files(ctx context.Context, before seen) error {
 			continue
 		}
 		s.progress.Add(1)
-		if e, sig, ok := before.entry(f.Rel, f.Info); ok {
+		e, sig, ok := before.entry(f.Rel, f.Info)
+		// Only of what this log names is it known that this store holds it.
+		if old, stored := s.known.Get(f.Rel); ok && stored && old.Same(e) {
 			s.entries = append(s.entries, e)
 			s.sigs[f.Rel] = sig
 			continue
@@ -190,27 +189,27 @@ func (s *scanned) refused(rel string, why error) {
 // missing looks at the image files that should be on disk and are not. One that a
 // manifest on disk still names was lost, not deleted: it stays in the backup and
 // is a fault. To know, the manifest is read again: deleting an image removes the
-// manifest first.
+// manifest first. Call it when nothing is unhashed any more.
 func (s *scanned) missing(ctx context.Context) error {
-	onDisk := make(map[string]bool, len(s.entries)+len(s.unhashed))
-	for _, e := range s.entries {
-		onDisk[e.Path] = true
-	}
-	for _, f := range s.unhashed {
-		onDisk[f.Rel] = true
-	}
+	slices.SortFunc(s.entries, byPath)
+	found := State{s.entries}
+	onDisk := func(p string) bool { _, ok := found.Get(p); return ok }
 	absent := map[string]bool{}
 	for _, e := range s.known.Entries() {
-		if !e.Inline() && !onDisk[e.Path] && onDisk[manifestOf(e.Path)] {
+		if !e.Inline() && !onDisk(e.Path) && onDisk(manifestOf(e.Path)) {
 			absent[e.Path] = true
 		}
 	}
 	for p := range s.wants {
-		if !onDisk[p] && !s.kept[p] {
+		if !onDisk(p) && !s.kept[p] {
 			absent[p] = true
 		}
 	}
+	if len(absent) == 0 {
+		return nil
+	}
 	gone := map[string]bool{}
+	s.entries = slices.Clone(s.entries) // found goes on looking at the old ones
 	for p := range absent {
 		named, err := s.stillNames(ctx, p)
 		switch {
@@ -219,10 +218,16 @@ func (s *scanned) missing(ctx context.Context) error {
 		case errors.Is(err, fs.ErrNotExist):
 			gone[manifestOf(p)] = true
 		case err != nil || named:
+			if m := imagePath.FindStringSubmatch(p); m != nil {
+				if _, err := s.inst.StatImageFile(m[2], m[3]); err == nil {
+					return fmt.Errorf("%s: came while the others were read: %w", p, instance.ErrChanging)
+				}
+			}
 			s.lost(p)
 		}
 	}
 	s.entries = slices.DeleteFunc(s.entries, func(e Entry) bool { return gone[e.Path] })
+	slices.SortFunc(s.entries, byPath)
 	return nil
 }
 
@@ -248,6 +253,8 @@ func (s *scanned) lost(p string) {
 		s.entries = append(s.entries, e)
 		f.Text = "missing on this disk though its manifest names it; the backup keeps its copy"
 		f.Fix = "tritonops imgapi restore --image " + pathUUID(p)
+	} else {
+		delete(s.sigs, manifestOf(p)) // read it again the next time, or the fault would be named once only
 	}
 	s.faults = append(s.faults, f)
 }
@@ -258,7 +265,7 @@ func (s *scanned) contradicts(e Entry) string {
 	switch {
 	case !ok:
 		return ""
-	case w.size != e.Size:
+	case w.size > 0 && w.size != e.Size: // 0: the manifest does not say; the server takes no empty file
 		return fmt.Sprintf("%d bytes, its manifest says %d", e.Size, w.size)
 	case w.md5 != nil && !bytes.Equal(w.md5, e.MD5[:]):
 		return fmt.Sprintf("content MD5 %x, its manifest says %x", e.MD5, w.md5)

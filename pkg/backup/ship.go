@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 // shipper brings image files into the mirror before the record that names them.
 type shipper struct {
 	st       store.Store
+	storeID  string
 	scan     *scanned
 	progress Progress
 	dry      bool
@@ -37,7 +37,7 @@ func (sh *shipper) condemned(ctx context.Context, key string) (bool, error) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.doomed == nil {
-		list, _, err := loadCondemned(ctx, sh.st)
+		list, _, err := loadCondemned(ctx, sh.st, sh.storeID)
 		if err != nil {
 			return false, err
 		}
@@ -67,7 +67,6 @@ func (sh *shipper) ship(ctx context.Context, parallel int) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	slices.SortFunc(sh.scan.entries, byPath)
 	return nil
 }
 
@@ -83,7 +82,7 @@ func (sh *shipper) file(ctx context.Context, p string) error {
 			return sh.accept(ctx, e, sig)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // deleted or replaced while we looked; the next run sees what became of it
+			return nil // deleted or replaced while we looked: see scanned.missing
 		}
 		if !errors.Is(err, instance.ErrChanging) && !errors.Is(err, store.ErrCondition) && !errors.Is(err, store.ErrUnknownOutcome) {
 			return err
@@ -97,13 +96,22 @@ func (sh *shipper) file(ctx context.Context, p string) error {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.scan.keep(p, "file_unsettled", err.Error())
+	code := "file_unsettled"
+	if errors.Is(err, errUnreadable) {
+		code = "object_damaged"
+	}
+	sh.scan.keep(p, code, err.Error())
 	return nil
 }
 
 // store makes sure that the mirror holds the file's present content.
 func (sh *shipper) store(ctx context.Context, p string) (Entry, signature, error) {
 	key := mirrorPath(p)
+	// Before the look: what is not marked now stays for a day whatever prune does.
+	condemned, err := sh.condemned(ctx, key)
+	if err != nil {
+		return Entry{}, signature{}, err
+	}
 	there, err := sh.st.Head(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return sh.upload(ctx, p, store.IfAbsent())
@@ -116,8 +124,8 @@ func (sh *shipper) store(ctx context.Context, p string) (Entry, signature, error
 		return e, sig, err
 	}
 	if there.HasMD5 && there.MD5 == e.MD5 && there.Size == e.Size {
-		if condemned, err := sh.condemned(ctx, key); err != nil || !condemned {
-			return e, sig, err
+		if !condemned {
+			return e, sig, nil
 		}
 		return sh.upload(ctx, p, store.IfMatch(there.ETag)) // a new etag takes it off the list
 	}
@@ -141,6 +149,9 @@ func (sh *shipper) upload(ctx context.Context, p string, cond store.Condition) (
 	if err != nil {
 		return Entry{}, signature{}, err
 	}
+	sh.mu.Lock()
+	src.want = sh.scan.wants[p].md5
+	sh.mu.Unlock()
 	info, err := sh.st.Put(ctx, mirrorPath(p), src, cond)
 	if errors.Is(err, store.ErrUnknownOutcome) {
 		return Entry{}, signature{}, err // what the object holds now decides; the loop in file compares it
@@ -169,10 +180,11 @@ func (sh *shipper) accept(ctx context.Context, e Entry, sig signature) error {
 		sh.scan.sigs[e.Path] = sig
 		return nil
 	}
-	if _, ok := sh.scan.known.Get(e.Path); ok {
+	if old, ok := sh.scan.known.Get(e.Path); ok && !old.Same(e) {
 		sh.scan.keep(e.Path, "file_damaged", why)
 		return nil
 	}
+	// Without its signature: every run looks again and says so again.
 	sh.scan.entries = append(sh.scan.entries, e)
 	sh.scan.faults = append(sh.scan.faults, Fault{
 		Code: "file_damaged", Path: e.Path, Text: "saved as it is, but it contradicts its manifest: " + why,
@@ -202,6 +214,9 @@ func (sh *shipper) refuse(ctx context.Context, e *Entry) string {
 			return ""
 		}
 		mf, sig, err := readManifest(ctx, sh.scan.inst, e.UUID())
+		if old, ok := sh.scan.known.Get(e.Path); err != nil && ok && !old.Same(*e) && !errors.Is(err, fs.ErrNotExist) {
+			return "its manifest cannot be read: " + err.Error() // and keeps its stored version: they belong together
+		}
 		if err != nil {
 			return "" // no manifest to contradict, or one that is a fault of its own
 		}
@@ -230,6 +245,7 @@ type watchedFile struct {
 	rel      string
 	info     fs.FileInfo
 	progress func(int64)
+	want     []byte // MD5 its manifest gives, nil if none
 
 	sent *progressReader // the latest attempt
 }
@@ -259,6 +275,15 @@ func (w *watchedFile) settled() (signature, error) {
 
 // Size is the size when the file was looked at.
 func (w *watchedFile) Size() int64 { return w.info.Size() }
+
+// Believed implements [store.Believer]: a file that is what its manifest says need
+// not be hashed here.
+func (w *watchedFile) Believed() (store.MD5, bool) {
+	if len(w.want) != len(store.MD5{}) {
+		return store.MD5{}, false
+	}
+	return store.MD5(w.want), true
+}
 
 // Open opens the file for one attempt, one after the other.
 func (w *watchedFile) Open() (io.ReadCloser, error) {
@@ -301,46 +326,3 @@ func (r *progressReader) Close() error {
 
 // takeBack makes what was read so far not count.
 func (r *progressReader) takeBack() { r.progress(-r.n.Swap(0)) }
-
-// preserve copies the object at key into the history before it is overwritten.
-// Manta has no copy on the server: the bytes pass through here, proven on both
-// sides by MD5.
-func preserve(ctx context.Context, st store.Store, key string, there store.Info) error {
-	if !there.HasMD5 {
-		return fmt.Errorf("%s: the store does not tell its MD5", key)
-	}
-	old := Entry{Size: there.Size, MD5: there.MD5}
-	to := historyKey(old)
-	if h, err := st.Head(ctx, to); err == nil && h.HasMD5 && h.MD5 == old.MD5 && h.Size == old.Size {
-		return nil
-	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	info, err := st.Put(ctx, to, objectSource{ctx, st, key, there.Size}, store.Condition{})
-	if err != nil {
-		return fmt.Errorf("%s: keeping its old content as %s: %w", key, to, err)
-	}
-	if !bytes.Equal(info.MD5[:], old.MD5[:]) {
-		return fmt.Errorf("%s: %w while its old content was copied to %s", key, store.ErrCondition, to)
-	}
-	return nil
-}
-
-// objectSource reads an upload's content from another object.
-type objectSource struct {
-	ctx  context.Context
-	st   store.Store
-	key  string
-	size int64
-}
-
-func (o objectSource) Size() int64 { return o.size }
-
-func (o objectSource) Open() (io.ReadCloser, error) {
-	rc, info, err := o.st.Get(o.ctx, o.key)
-	if err == nil && info.Size != o.size {
-		rc.Close()
-		return nil, fmt.Errorf("%s: %w", o.key, store.ErrCondition)
-	}
-	return rc, err
-}

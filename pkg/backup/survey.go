@@ -28,7 +28,7 @@ func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance,
 	if err != nil {
 		return s, err
 	}
-	keys := keySink{}
+	keys := newPick(func(p string) bool { return path.Dir(p) == "etc/authkeys/local" })
 	pos, err := log.StateAt(ctx, seq, keys)
 	if err != nil {
 		return s, err
@@ -45,38 +45,19 @@ func SurveyRestore(ctx context.Context, st store.Store, inst *instance.Instance,
 			s.OnlyHere++
 		}
 	}
-	s.Keys, err = keys.differ(filepath.Join(inst.EtcDir(), "authkeys", "local"))
+	s.Keys, err = keyChanges(keys.got, filepath.Join(inst.EtcDir(), "authkeys", "local"))
 	return s, err
 }
 
-// keySink gathers the auth key files of a generation.
-type keySink map[string][]byte
-
-func (k keySink) Reset() error {
-	clear(k)
-	return nil
-}
-
-func (k keySink) Delete(p string) error {
-	delete(k, p)
-	return nil
-}
-
-func (k keySink) Put(e Entry, content []byte) error {
-	if e.Inline() && path.Dir(e.Path) == "etc/authkeys/local" {
-		k[e.Path] = bytes.Clone(content)
-	}
-	return nil
-}
-
-// differ says for each file what restoring it would do.
-func (k keySink) differ(dir string) ([]string, error) {
+// keyChanges says for each key file of a generation, and each one in dir, what
+// restoring would do.
+func keyChanges(k map[string][]byte, dir string) ([]string, error) {
 	var out []string
 	for p, b := range k {
 		have, err := os.ReadFile(filepath.Join(dir, path.Base(p)))
 		switch {
 		case os.IsNotExist(err):
-			out = append(out, fmt.Sprintf("auth keys: %s comes back (%d lines); was it revoked?", path.Base(p), bytes.Count(b, []byte("\n"))))
+			out = append(out, fmt.Sprintf("auth keys: %s comes back (lines: %d); was it revoked?", path.Base(p), bytes.Count(b, []byte("\n"))))
 		case err != nil:
 			return nil, err
 		case !bytes.Equal(have, b):

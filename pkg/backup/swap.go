@@ -31,21 +31,35 @@ func (r *Restorer) parts() []string {
 // kept aside. Three places and two renames: whichever exist tell how far a
 // former attempt came.
 func (r *Restorer) swapStep(part string) procedure.Step {
-	s := swap{staged: filepath.Join(r.stage(), part), live: filepath.Join(r.Instance.DataDir(), part), aside: filepath.Join(r.aside(), part)}
+	s := swap{
+		staged: filepath.Join(r.stage(), part), live: filepath.Join(r.Instance.DataDir(), part),
+		aside: filepath.Join(r.aside(), part), undone: filepath.Join(r.dir(), "undone", part), mkdir: r.mkdirOwned,
+	}
 	return procedure.Step{
 		Name: "swap " + filepath.ToSlash(part), Line: fmt.Sprintf("put %s in place; what it replaces goes to replaced/ there", filepath.ToSlash(part)),
-		Apply: func(context.Context, *procedure.Run) (any, error) { return nil, s.apply() },
+		Apply: func(context.Context, *procedure.Run) (any, error) {
+			// Again: the server's user may have put a link in the way since the preflight.
+			if err := r.checkTarget(); err != nil {
+				return nil, err
+			}
+			return nil, s.apply()
+		},
 		Verify: func(context.Context, *procedure.Run) error {
 			if exists(s.staged) {
 				return fmt.Errorf("%s: still there", s.staged)
 			}
 			return nil
 		},
-		Undo: func(context.Context, *procedure.Run) error { return s.undo() },
+		Undo:   func(context.Context, *procedure.Run) error { return s.undo() },
+		Leaves: "what the server wrote since, in undone/ beside it",
 	}
 }
 
-type swap struct{ staged, live, aside string }
+type swap struct {
+	staged, live, aside string
+	undone              string // where an undo puts what was live
+	mkdir               func(dir string) error
+}
 
 // taken marks that the live place was looked at and, if anything stood there, it
 // is aside. Without it, a live tree after a crash could be the old or the new one.
@@ -68,14 +82,14 @@ func (s swap) apply() error {
 	if !exists(s.staged) {
 		return nil // in place, or the generation has nothing there
 	}
-	if err := durable.MkdirAll(filepath.Dir(s.live), 0o755); err != nil {
+	if err := s.mkdir(filepath.Dir(s.live)); err != nil {
 		return err
 	}
 	return durable.Rename(s.staged, s.live)
 }
 
-// undo brings the old tree back. What the server wrote since goes to staging and
-// stays there.
+// undo brings the old tree back. What was put in its place, with all that the
+// server wrote since, is kept: nobody else may have it.
 func (s swap) undo() error {
 	if !exists(s.taken()) {
 		if exists(s.aside) && !exists(s.live) {
@@ -83,11 +97,12 @@ func (s swap) undo() error {
 		}
 		return nil
 	}
-	if exists(s.live) && !exists(s.staged) {
-		if err := durable.MkdirAll(filepath.Dir(s.staged), 0o755); err != nil {
+	// With nothing aside and something staged, what is live is the old tree already.
+	if exists(s.live) && !exists(s.undone) && (exists(s.aside) || !exists(s.staged)) {
+		if err := durable.MkdirAll(filepath.Dir(s.undone), 0o700); err != nil {
 			return err
 		}
-		if err := durable.Rename(s.live, s.staged); err != nil {
+		if err := durable.Rename(s.live, s.undone); err != nil {
 			return err
 		}
 	}
@@ -113,6 +128,9 @@ func (r *Restorer) publishStep() procedure.Step {
 				return nil, nil // a former attempt did
 			}
 			if err := os.Remove(r.Params.Into); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			if err := durable.MkdirAll(filepath.Dir(r.Params.Into), 0o755); err != nil {
 				return nil, err
 			}
 			return nil, durable.Rename(r.stage(), r.Params.Into)

@@ -29,16 +29,18 @@ type verifiedFile struct {
 	Time    time.Time `json:"time"`
 }
 
-func loadVerified(ctx context.Context, st store.Store, storeID string) (verifiedFile, store.Info, error) {
+// loadVerified reads it. What it says of another store, or of generations beyond
+// the log's end (the store was set back), does not count.
+func loadVerified(ctx context.Context, log *Log) (verifiedFile, store.Info, error) {
 	var v verifiedFile
-	b, info, err := store.Read(ctx, st, verifiedKey, 64<<10)
+	b, info, err := store.Read(ctx, log.st, verifiedKey, 64<<10)
 	if errors.Is(err, store.ErrNotFound) {
 		return v, info, nil
 	}
 	if err != nil {
 		return v, info, err
 	}
-	if json.Unmarshal(b, &v) != nil || v.StoreID != storeID {
+	if json.Unmarshal(b, &v) != nil || v.StoreID != log.StoreID() || max(v.Seq, v.Deep) > log.HeadSeq() {
 		return verifiedFile{}, info, nil
 	}
 	return v, info, nil
@@ -104,24 +106,24 @@ func Verify(ctx context.Context, st store.Store, o VerifyOptions) (v Verificatio
 		return v, err
 	}
 	if seq == log.HeadSeq() {
-		if err := c.mirror(ctx, pos.State); err != nil {
+		if err := c.mirror(ctx, log, pos); err != nil {
 			return v, err
 		}
 	}
 	slices.SortFunc(c.faults, func(a, b Fault) int { return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Path, b.Path)) })
 	v.Objects, v.BytesRead, v.Faults = c.n, c.read, c.faults
 	if !c.broken {
-		err = markVerified(ctx, st, log.StoreID(), seq, o.Deep, o.Now)
+		err = markVerified(ctx, log, seq, o.Deep, o.Now)
 	}
 	return v, err
 }
 
-func markVerified(ctx context.Context, st store.Store, storeID string, seq uint64, deep bool, now time.Time) error {
-	v, _, err := loadVerified(ctx, st, storeID)
+func markVerified(ctx context.Context, log *Log, seq uint64, deep bool, now time.Time) error {
+	v, _, err := loadVerified(ctx, log)
 	if err != nil {
 		return err
 	}
-	v.Version, v.StoreID, v.Time = FormatVersion, storeID, now.UTC().Truncate(time.Second)
+	v.Version, v.StoreID, v.Time = FormatVersion, log.StoreID(), now.UTC().Truncate(time.Second)
 	v.Seq = max(v.Seq, seq)
 	if deep {
 		v.Deep = max(v.Deep, seq)
@@ -130,7 +132,7 @@ func markVerified(ctx context.Context, st store.Store, storeID string, seq uint6
 	if err != nil {
 		return err
 	}
-	_, err = st.Put(ctx, verifiedKey, store.Bytes(append(b, '\n')), store.Condition{})
+	_, err = log.st.Put(ctx, verifiedKey, store.Bytes(append(b, '\n')), store.Condition{})
 	return err
 }
 
@@ -306,7 +308,7 @@ func (c *checker) deep(ctx context.Context, e Entry, key string) error {
 	case errors.Is(err, store.ErrUnavailable):
 		return err
 	default:
-		c.breaks("object_damaged", key, err.Error(), resendHint)
+		c.breaks("object_damaged", key, err.Error(), "remove this object from the store, then "+resendHint)
 		return nil
 	}
 	if want := c.shas[e.Path]; want != "" && want != h.sha1() {
@@ -318,9 +320,21 @@ func (c *checker) deep(ctx context.Context, e Entry, key string) error {
 
 // mirror compares the mirror of manifests with the newest state. A difference
 // does not break the generation: the log has the bytes.
-func (c *checker) mirror(ctx context.Context, s State) error {
+func (c *checker) mirror(ctx context.Context, log *Log, pos Position) error {
+	at, err := mirrorAt(ctx, c.st)
+	if err != nil {
+		return err
+	}
+	if at.StoreID == log.StoreID() && at.Seq > 0 && at.Seq < pos.Seq {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.faults = append(c.faults, Fault{Code: "mirror_differs", Path: mirrorKey,
+			Text: fmt.Sprintf("the mirror of manifests is still that of generation %d; the next run brings it to %d", at.Seq, pos.Seq),
+			Fix:  "tritonops imgapi backup run"})
+		return nil
+	}
 	left := map[string]Entry{}
-	for _, e := range s.entries {
+	for _, e := range pos.State.entries {
 		if e.Manifest() {
 			left[e.Path] = e
 		}

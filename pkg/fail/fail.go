@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is a process exit status. The numbers are part of the command line's
@@ -125,6 +126,16 @@ func CodeOf(err error) Code {
 		return Interrupted
 	}
 	return Failed
+}
+
+// Text is the text of err for people: the runtime's words for a cancelled or
+// timed out context become plain ones.
+func Text(err error) string {
+	return strings.NewReplacer(
+		"interrupted: "+context.Canceled.Error(), "interrupted",
+		context.Canceled.Error(), "interrupted",
+		context.DeadlineExceeded.Error(), "timed out",
+	).Replace(err.Error())
 }
 
 // Hints returns the hints of err, the innermost first.

@@ -57,3 +57,16 @@ func TestTableIsCompleteAndOrdered(t *testing.T) {
 		t.Errorf("%d rows", len(Table()))
 	}
 }
+
+func TestTextSpeaksOfInterruptsAndTimeNotOfContexts(t *testing.T) {
+	for want, err := range map[string]error{
+		"/bob/stor: list: interrupted": fmt.Errorf("/bob/stor: list: %w", context.Canceled),
+		"interrupted":                  fmt.Errorf("interrupted: %w", context.Canceled),
+		"manta: timed out":             fmt.Errorf("manta: %w", context.DeadlineExceeded),
+		"other":                        errors.New("other"),
+	} {
+		if got := Text(err); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -30,10 +30,15 @@ type Config struct {
 	NoInstanceKey bool
 	// NoManta makes new instances without a manta section in their config.
 	NoManta bool
-	// KeyDelay is how long Manta takes to know a new key everywhere.
-	KeyDelay time.Duration
-	// Seed of the faults' dice.
-	Seed uint64
+	// Storage is where new instances keep image files: "manta" (the default, as
+	// the stock template: storageTypes manta and local) or "local". Without Manta
+	// it is local.
+	Storage string
+	// KeyDelay is how long Manta takes to know a new key everywhere; nil means
+	// as at the last start, at first not at all.
+	KeyDelay *time.Duration
+	// Seed of the faults' dice; nil means that of the last start, at first 0.
+	Seed *uint64
 	// Binary is the tritonops binary the shims call; without it none are made.
 	Binary string
 	// Log takes what the lab has to say; nil means nothing.
@@ -42,7 +47,8 @@ type Config struct {
 	Now func() time.Time
 	// RestartDelay is how long a dead service stays down, default 1 s.
 	RestartDelay time.Duration
-	// Stall is how long an image server hangs on a missing file, default 5 s.
+	// Stall is how long an image server hangs on a missing file, default 5 s; its
+	// other times follow it, see [imgapid.Config].
 	Stall time.Duration
 }
 
@@ -57,6 +63,9 @@ func (c *Config) finish() error {
 	}
 	if c.Mode == "" {
 		c.Mode = "public"
+	}
+	if c.Storage == "" {
+		c.Storage = "manta"
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -76,6 +85,10 @@ func (c *Config) finish() error {
 		return fail.New(fail.Usage, "lab: %d instances: between 0 and %d", c.Instances, MaxInstances)
 	case c.Mode != "public" && c.Mode != "private":
 		return fail.New(fail.Usage, "lab: mode %q: public or private", c.Mode)
+	case c.Storage != "manta" && c.Storage != "local":
+		return fail.New(fail.Usage, "lab: storage %q: manta or local", c.Storage)
+	case c.KeyDelay != nil && *c.KeyDelay < 0:
+		return fail.New(fail.Usage, "lab: key delay %s: negative", *c.KeyDelay)
 	case !accountRE.MatchString(c.Account):
 		return fail.New(fail.Usage, "lab: account %q: not a login", c.Account)
 	}

@@ -41,6 +41,9 @@ type SeedRequest struct {
 	Seed     uint64 `json:"seed"`
 	Files    int    `json:"files"`
 	MaxSize  int64  `json:"max_size"`
+	// Stor is where the files with bytes are: local (the default), manta or
+	// mixed, as [seed.Config] has it.
+	Stor string `json:"stor,omitempty"`
 }
 
 // KeyRequest puts a public key on the Manta account or takes it off. Without a
@@ -308,9 +311,20 @@ func (l *Lab) Seed(ctx context.Context, instance string, req SeedRequest) (seed.
 		channels = append(channels, fmt.Sprint(c["name"]))
 	}
 	cfg := seed.Config{DataDir: z.data(), Images: req.Images, SizeDist: req.SizeDist, Seed: req.Seed, Files: req.Files,
-		MaxSize: req.MaxSize, Mode: conf.Mode, Channels: channels}
+		MaxSize: req.MaxSize, Mode: conf.Mode, Channels: channels, Stor: req.Stor}
 	if err := cfg.Check(); err != nil {
 		return seed.Summary{}, fail.As(fail.Usage, err)
+	}
+	if cfg.Stor != seed.Local && !contains(conf.StorageTypes, "manta") {
+		return seed.Summary{}, fail.New(fail.Refused, "instance %s: keeps image files on local disk only (storageTypes), none can be seeded in Manta", instance)
+	}
+	if conf.Manta != nil {
+		put, end, err := l.mantaPut(conf.Manta)
+		if err != nil {
+			return seed.Summary{}, err
+		}
+		defer end()
+		cfg.Put = put
 	}
 	svc, err := l.service(instance, "imgapi")
 	if err != nil {

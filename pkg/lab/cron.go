@@ -127,6 +127,7 @@ func (z zone) uploadAll(ctx context.Context, m *zoneManta) error {
 	if err != nil {
 		return err
 	}
+	defer up.close()
 	for _, e := range entries {
 		target, ok := uploadTarget(e.Name())
 		if !ok {

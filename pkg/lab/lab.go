@@ -115,7 +115,7 @@ func (l *Lab) start(ctx, runCtx context.Context) error {
 }
 
 func (l *Lab) openFaults() error {
-	l.faults = fault.NewSet(l.cfg.Seed, imgapid.FaultKinds()...)
+	l.faults = fault.NewSet(l.state.Seed, imgapid.FaultKinds()...)
 	b, err := os.ReadFile(paths{l.cfg.Dir}.faults())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -149,7 +149,7 @@ func (l *Lab) startManta() error {
 	}
 	l.state.Manta.Port = listener.Addr().(*net.TCPAddr).Port
 	l.state.Manta.URL = "https://" + loopback(l.state.Manta.Port)
-	l.manta, err = mantad.New(mantad.Config{Dir: filepath.Join(dir, "state"), Faults: l.faults, KeyDelay: l.cfg.KeyDelay,
+	l.manta, err = mantad.New(mantad.Config{Dir: filepath.Join(dir, "state"), Faults: l.faults, KeyDelay: l.state.KeyDelay,
 		Accounts: []mantad.Account{{Login: l.state.Account}}, Clock: l.cfg.Now})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -185,6 +185,13 @@ func (l *Lab) makeInstances(operator keyPair) error {
 	}
 	for i := range l.state.Instances {
 		in := &l.state.Instances[i]
+		if in.ProxyPort == 0 { // made before there was one
+			ports, err := freePorts(1)
+			if err != nil {
+				return err
+			}
+			in.ProxyPort = ports[0]
+		}
 		if err := makeZone(l.cfg, l.state, in, operator); err != nil {
 			return fmt.Errorf("lab: instance %s: %w", in.Name, err)
 		}
@@ -209,11 +216,11 @@ func (l *Lab) newInstance(name string) (InstanceState, error) {
 	}
 	in := InstanceState{Name: name, Zonename: uuid, Hostname: "imgapi-" + name + "-" + uuid[:8], Root: paths{l.cfg.Dir}.root(name),
 		KeyOnAccount: !l.cfg.NoInstanceKey && !l.cfg.NoManta}
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return in, err
 	}
-	in.HTTPPort, in.HTTPSPort = ports[0], ports[1]
+	in.HTTPPort, in.HTTPSPort, in.ProxyPort = ports[0], ports[1], ports[2]
 	in.URL = "https://" + loopback(in.HTTPSPort)
 	return in, nil
 }
@@ -231,6 +238,9 @@ func freePorts(n int) ([]int, error) {
 	}
 	return ports, nil
 }
+
+// firstPoll bounds the wait for an image server's first look at the keys in Manta.
+const firstPoll = 300 * time.Millisecond
 
 // imgLife is one life of an IMGAPI process as the restarter sees it.
 type imgLife struct{ *imgapid.Process }
@@ -267,6 +277,11 @@ func (l *Lab) startIMGAPI(z zone) (running, error) {
 		<-p.Done()
 		_ = log.Close() // the last record is written before Done
 	}()
+	select { // what the server asks Manta at its start is over then, if Manta answers
+	case <-p.KeysPolled():
+	case <-p.Done():
+	case <-time.After(firstPoll):
+	}
 	return imgLife{p}, nil
 }
 

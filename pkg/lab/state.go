@@ -26,6 +26,8 @@ type State struct {
 	Manta     MantaState      `json:"manta"`
 	Operator  OperatorState   `json:"operator"`
 	Instances []InstanceState `json:"instances"`
+	KeyDelay  time.Duration   `json:"key_delay_ns,omitempty"` // how long Manta takes to know a new key everywhere
+	Seed      uint64          `json:"fault_seed,omitempty"`   // of the faults' dice
 }
 
 // MantaState is the Manta of a lab.
@@ -51,6 +53,7 @@ type InstanceState struct {
 	Root         string   `json:"root"`
 	HTTPPort     int      `json:"http_port"`  // of the IMGAPI process
 	HTTPSPort    int      `json:"https_port"` // of the TLS front
+	ProxyPort    int      `json:"proxy_port"` // of the front, for balancers that speak the PROXY protocol; no TLS
 	URL          string   `json:"url"`
 	Key          string   `json:"key"`        // private key, path inside the zone
 	KeyID        string   `json:"key_id"`     // MD5 fingerprint
@@ -118,8 +121,20 @@ func controlPath(dir string) string {
 }
 
 func newState(cfg Config) *State {
-	return &State{Version: stateVersion, Dir: cfg.Dir, Created: cfg.Now().UTC().Truncate(time.Second), Account: cfg.Account,
+	s := &State{Version: stateVersion, Dir: cfg.Dir, Created: cfg.Now().UTC().Truncate(time.Second), Account: cfg.Account,
 		Control: controlPath(cfg.Dir), Instances: []InstanceState{}}
+	s.remember(cfg)
+	return s
+}
+
+// remember keeps what was said at this start for the next ones.
+func (s *State) remember(cfg Config) {
+	if cfg.KeyDelay != nil {
+		s.KeyDelay = *cfg.KeyDelay
+	}
+	if cfg.Seed != nil {
+		s.Seed = *cfg.Seed
+	}
 }
 
 // openState reads the directory's state or begins a new one. A directory that
@@ -127,6 +142,7 @@ func newState(cfg Config) *State {
 func openState(cfg Config) (*State, error) {
 	s, err := loadState(cfg.Dir)
 	if err == nil {
+		s.remember(cfg)
 		return s, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -143,6 +143,9 @@ func (z zone) writeConfig(cfg Config, s *State) error {
 		AuthType: "signature", DatabaseType: "local", StorageTypes: []string{"local"}}
 	if !cfg.NoManta {
 		z.Manta = true
+		if cfg.Storage == "manta" {
+			c.StorageTypes = []string{"manta", "local"}
+		}
 		c.Manta = &zoneManta{URL: s.Manta.URL, User: s.Account, Key: z.Key, KeyID: z.KeySHA256, Insecure: true, BaseDir: z.Name}
 	}
 	if cfg.Channels {

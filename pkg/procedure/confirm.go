@@ -2,7 +2,6 @@ package procedure
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/tritonops/tritonops/pkg/fail"
 )
@@ -58,8 +57,8 @@ func ask(ctx context.Context, a Asker, q Question, declined string) error {
 	}
 	ok, err := a.Ask(ctx, q)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return fail.As(fail.Interrupted, fmt.Errorf("interrupted at the question, nothing changed: %w", err))
+	case err != nil && (ctx.Err() != nil || fail.CodeOf(err) == fail.Interrupted):
+		return fail.New(fail.Interrupted, "interrupted at the question, nothing changed")
 	case err != nil:
 		return err
 	case !ok:
@@ -71,7 +70,7 @@ func ask(ctx context.Context, a Asker, q Question, declined string) error {
 // interrupted is the error of a cancel that came before anything had begun.
 func interrupted(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return fail.As(fail.Interrupted, fmt.Errorf("interrupted, nothing had begun: %w", err))
+		return fail.As(fail.Interrupted, &opError{text: "interrupted, nothing had begun", err: err})
 	}
 	return nil
 }

@@ -310,10 +310,10 @@ func (e *Engine) blockedBy(s *state, locked bool) error {
 	err := refused("%s: run %s is %s at step %s", s.plan.Plan.Target, id, s.state(), s.plan.Plan.position(s.current()))
 	if s.end == Stuck {
 		err = fail.Hint(err, "tritonops runs show %s", id)
-		err = fail.Hint(err, "tritonops runs undo %s", id)
 	} else {
 		err = fail.Hint(err, "tritonops runs resume %s", id)
 	}
+	err = fail.Hint(err, "tritonops runs undo %s", id)
 	return fail.Hint(err, "tritonops runs abandon %s", id)
 }
 

@@ -276,7 +276,7 @@ func (x *execution) interrupt(ctx context.Context, i int, cause error) error {
 	}
 	text := ""
 	if cause != nil {
-		text = x.run.secrets.text(cause.Error())
+		text = x.run.secrets.text(fail.Text(cause))
 	}
 	if err := x.write(Record{Event: EventInterrupted, Step: x.name(i), Error: text}); err != nil {
 		return err

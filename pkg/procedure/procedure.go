@@ -66,6 +66,10 @@ type Step struct {
 	Verify func(ctx context.Context, r *Run) error
 	// Undo takes back what Apply made, and only that.
 	Undo func(ctx context.Context, r *Run) error
+	// UndoCopes says that Undo takes back an Apply that was cut off anywhere. Such a
+	// step is not finished before it is undone: nobody waits for a long download that
+	// is going to be thrown away.
+	UndoCopes bool
 }
 
 // NothingToUndo is the Undo of a step that leaves nothing behind.

@@ -3,6 +3,7 @@ package procedure
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tritonops/tritonops/pkg/durable"
 	"github.com/tritonops/tritonops/pkg/fail"
@@ -94,7 +95,7 @@ func (e *Engine) newestOf(s *state) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range all {
+	for _, o := range slices.Backward(all) { // the newest must go first
 		if o.ID == s.plan.ID || o.Target != s.plan.Plan.Target || o.Created.Before(s.plan.Created) || o.State == Undone {
 			continue
 		}
@@ -224,7 +225,7 @@ func (x *execution) undoQuestion() Question {
 		switch st := x.st().steps[i].state; {
 		case !st.touched():
 			continue
-		case st == StateStarted:
+		case st == StateStarted && !x.plan.Steps[i].UndoCopes:
 			q.Lines = append(q.Lines, "finish, then undo: "+s.Line)
 		default:
 			q.Lines = append(q.Lines, "undo: "+s.Line)

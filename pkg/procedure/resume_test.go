@@ -234,6 +234,56 @@ func TestADoneRunIsUndoneOnlyIfNothingCameAfterIt(t *testing.T) {
 	}
 }
 
+func TestAnUndoThatIsRefusedNamesTheNewestRunWhichGoesFirst(t *testing.T) {
+	f, e := newFiles(t, "a"), newEngine(t)
+	var ids []string
+	for range 3 {
+		res, err := run(t.Context(), t, e, f.plan())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, res.ID)
+		e.Now = func() time.Time { return time.Now().Add(time.Duration(len(ids)) * time.Hour) }
+	}
+	_, err := e.Undo(t.Context(), ids[0], f.rebuild, yes{})
+	wantHint(t, err, "tritonops runs undo "+ids[2])
+}
+
+func TestAStepWhoseUndoCopesIsNotFinishedBeforeItIsUndone(t *testing.T) {
+	f, e := newFiles(t, "a", "b"), newEngine(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	applied := 0
+	f.change = func(p *Plan) {
+		apply := p.Steps[1].Apply
+		p.Steps[1].Satisfied = nil
+		p.Steps[1].UndoCopes = true
+		p.Steps[1].Apply = func(_ context.Context, r *Run) (any, error) {
+			applied++
+			if _, err := apply(t.Context(), r); err != nil {
+				return nil, err
+			}
+			cancel()
+			return nil, ctx.Err()
+		}
+	}
+	_, err := run(ctx, t, e, f.plan())
+	wantCode(t, err, fail.Midway, "outcome unknown")
+	all, err := e.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &no{}
+	_, err = e.Undo(t.Context(), all[0].ID, f.rebuild, n)
+	wantCode(t, err, fail.Refused, "declined")
+	if got := strings.Join(n.asked[0].Lines, "; "); got != "undo: make file b; undo: make file a" {
+		t.Errorf("asked %q", got)
+	}
+	res, err := e.Undo(t.Context(), all[0].ID, f.rebuild, yes{})
+	if err != nil || res.State != Undone || applied != 1 || f.there(t) != "" {
+		t.Errorf("%+v, %v; applied %d times, files %q", res, err, applied, f.there(t))
+	}
+}
+
 func TestAbandonTouchesNothingAndSaysWhatItLeaves(t *testing.T) {
 	f, e, id := stopAtB(t)
 	n := &no{}

@@ -25,7 +25,8 @@ func (x *execution) backward(ctx context.Context) error {
 }
 
 // undoStep undoes step i. One whose outcome is unknown is finished first, so
-// that Undo meets a known state; if that fails, Undo has to cope with a part.
+// that Undo meets a known state; if that fails, or is not worth the while, Undo
+// has to cope with a part.
 func (x *execution) undoStep(ctx context.Context, i int) error {
 	x.run.enter(i)
 	defer x.run.enter(-1)
@@ -77,6 +78,9 @@ func (x *execution) undo(ctx context.Context, i int) error {
 
 // finishFirst gives a step of unknown outcome an outcome. A failure is one too.
 func (x *execution) finishFirst(ctx context.Context, i int) error {
+	if x.plan.Steps[i].UndoCopes {
+		return x.write(Record{Event: EventFailed, Step: x.name(i), Error: "cut off, and not finished before its undo"})
+	}
 	ok, out, err := x.satisfied(ctx, i)
 	if err != nil {
 		if ctx.Err() != nil {

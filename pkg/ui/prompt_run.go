@@ -49,7 +49,7 @@ func ask[T any](ctx context.Context, t tty, put func() (T, error)) (T, error) {
 }
 
 func interrupted(cause error) error {
-	return fail.New(fail.Interrupted, "prompt: %w", cause)
+	return fail.New(fail.Interrupted, "%w at the question", cause)
 }
 
 // noTTY refuses every question: it never reads a pipe and never writes to one.

@@ -29,7 +29,7 @@ func (r *run) restoreRan(context.Context) health.Result {
 	}
 	return health.Faultf("no restore has ever run").Saw("%s does not exist", path).
 		Because("no backup runs before a first restore: an instance that has not taken over the data would wipe the backup of the one before it").
-		Do("tritonops imgapi restore (on an empty Manta area it only marks, and says so)")
+		Do("tritonops imgapi restore   # on an empty Manta area it only marks, and says so")
 }
 
 // schedule is what starts backups.
@@ -63,7 +63,7 @@ func (r *run) backupConfigured(ctx context.Context) health.Result {
 	}
 	return health.Faultf("nothing starts backups").Saw("%s has no line that runs a backup, and no agent answers", s.source).
 		Because("what is uploaded from now on is on this disk only").
-		Do("add to root's crontab: " + cronLine)
+		Do("crontab -e   # add the following", cronLine)
 }
 
 // competing makes a fault of a schedule whose backups destroy one another: the
@@ -79,7 +79,7 @@ func (r *run) competing(s schedule, good health.Result) health.Result {
 	}
 	return health.Faultf("the stock backup still runs beside this program's").Saw("%s: %s", s.source, s.stock[0]).
 		Because("it changes the mirror behind the log, misses edits that keep a file's size, and deletes from the backup whatever is gone from this disk").
-		Do("crontab -e: put in its place, or drop it where this is there or an agent runs: "+cronLine,
+		Do("crontab -e   # replace it by the following, or drop it where that is there or an agent runs", cronLine,
 			"tritonops imgapi backup run --verify   # sends again what differs")
 }
 

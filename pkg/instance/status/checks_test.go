@@ -149,7 +149,7 @@ func TestAScanThatTimeCutsShortSaysSoAndJudgesNothing(t *testing.T) {
 
 func TestWithoutManifestsThereIsNothingToRead(t *testing.T) {
 	z := newZone(t, 0, "")
-	z.expect("manifests", health.NotApplicable, "does not exist yet")
+	z.expect("manifests", health.NotApplicable, "no image is on this disk")
 	z.expect("image_durability", health.NotApplicable, "no image files")
 	z.expect("image_list", health.OK, "array of 0 images")
 }

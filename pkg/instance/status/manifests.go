@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/health"
 	"github.com/tritonops/tritonops/pkg/instance"
 )
@@ -150,7 +151,7 @@ func (r *run) manifests(ctx context.Context) health.Result {
 	case err != nil:
 		return health.Faultf("%s cannot be read", dir).Saw("%v", err).Because("what the instance holds is not known")
 	case s.noFolder:
-		return health.NAf("%s does not exist yet: no image was ever added", dir)
+		return health.NAf("%s does not exist: no image is on this disk", dir)
 	case s.partial && len(s.broken) == 0 && len(s.left) == 0:
 		return health.Warnf("only %d were read in the time there was", len(s.images)).Saw("%s", dir).
 			Because("the others were not looked at").Do(moreTime)
@@ -176,7 +177,7 @@ const moreTime = "allow more time with --timeout"
 func (r *run) durability(ctx context.Context) health.Result {
 	s, err := r.scanned.get(ctx, r.scan)
 	if err != nil {
-		return health.Result{Status: health.Unknown, Summary: err.Error()}
+		return health.Result{Status: health.Unknown, Summary: fail.Text(err)}
 	}
 	cfg := r.Instance.Config
 	inManta := slices.Contains(cfg.StorageTypes, "manta")

@@ -102,8 +102,13 @@ func listFinding(asked string, missing, extra []string) health.Result {
 	for _, id := range head(extra) {
 		f = f.Saw("listed only: %s", id)
 	}
-	return f.Because("the server reads manifests once, when it starts: what it serves and what would be backed up or served after a restart are not the same").
-		Do("if the disk is right: svcadm restart imgapi", "if the server is right: export the images listed only before anything is restarted")
+	f = f.Because("the server reads manifests once, when it starts: what it serves and what would be backed up or served after a restart are not the same").
+		Do("if the disk is right: svcadm restart imgapi")
+	if len(extra) > 0 {
+		f = f.Do("if manifests were lost, get them back from the backup: tritonops imgapi restore --dry-run",
+			"if the server is right and there is no backup: export the images listed only before anything is restarted")
+	}
+	return f
 }
 
 func head(list []string) []string { return list[:min(len(list), maxEvidence)] }

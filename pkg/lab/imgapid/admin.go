@@ -105,6 +105,9 @@ func (c *call) updateState() error {
 
 // reloadKeys answers before the keys are read, and 200 even when that fails.
 func (c *call) reloadKeys() error {
+	if c.p.watcher != nil {
+		c.p.watcher.poke()
+	}
 	go c.p.keys.reload()
 	c.send(http.StatusOK, newObject())
 	return nil

@@ -206,12 +206,17 @@ func verify(key *rsa.PublicKey, sig signature, text string) bool {
 type keyring struct {
 	at     layout
 	config map[string][]string
+	kinds  []string // directories that are read
 	mu     sync.Mutex
 	users  map[string][]*rsa.PublicKey
 }
 
-func newKeyring(at layout, config map[string][]string) *keyring {
-	return &keyring{at: at, config: config, users: map[string][]*rsa.PublicKey{}}
+func newKeyring(at layout, config map[string][]string, manta bool) *keyring {
+	k := &keyring{at: at, config: config, kinds: []string{"local"}, users: map[string][]*rsa.PublicKey{}}
+	if manta {
+		k.kinds = append(k.kinds, "manta")
+	}
+	return k
 }
 
 func (k *keyring) of(user string) []*rsa.PublicKey {
@@ -227,7 +232,7 @@ func (k *keyring) reload() {
 	for user, lines := range k.config {
 		users[user] = append(users[user], parseKeys([]byte(strings.Join(lines, "\n")))...)
 	}
-	for _, kind := range []string{"local", "manta"} {
+	for _, kind := range k.kinds {
 		entries, err := os.ReadDir(k.at.keys(kind))
 		if err != nil {
 			return

@@ -2,9 +2,6 @@ package imgapid
 
 import (
 	"encoding/json"
-	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +53,7 @@ func (c *call) postImage() error {
 		return err
 	}
 	if action == "export" {
-		return c.export()
+		return c.export(raw)
 	}
 	if done, err := c.conditions(time.Time{}); done || err != nil {
 		return err
@@ -119,39 +116,6 @@ func (c *call) addChannel(body any) error {
 	})
 }
 
-// changeStor on this server can only name the storage the file is already in.
-func (c *call) changeStor(raw *object) error {
-	stor := c.q.get("stor")
-	switch {
-	case c.q.get("account") != "":
-		return errCode("OperatorOnly", "operator-only endpoint called by a non-operator")
-	case stor == "":
-		return errField("ValidationFailed", "stor", "MissingParameter", `missing "stor" query parameter`)
-	case stor != "local":
-		return errField("ValidationFailed", "stor", "Invalid", "unknown storage type \"%s\"", stor)
-	case truthy(raw.get("icon")):
-		return errCode("NotImplemented", "cannot change stor for images with an icon")
-	}
-	files := filesOf(raw)
-	switch {
-	case len(files) > 1:
-		return errCode("NotImplemented", "cannot change stor for images with multiple files")
-	case len(files) == 0:
-		return crashf("TypeError: Cannot read property 'stor' of undefined")
-	case files[0].str("stor") != "local":
-		return c.foreignStor(files[0])
-	}
-	c.send(http.StatusOK, view{mode: c.p.set.Mode, channels: true, admin: true}.public(raw))
-	return nil
-}
-
-func (c *call) export() error {
-	if !c.q.has("manta_path") {
-		return errField("ValidationFailed", "manta_path", "MissingParameter", "missing 'manta_path' prefix parameter")
-	}
-	return errCode("StorageUnsupported", "storage type is unsupported")
-}
-
 // update lays new values over a manifest. Some members may be changed only
 // before activation.
 func (c *call) update(body any) error {
@@ -196,17 +160,13 @@ func (c *call) update(body any) error {
 
 // replace stores an updated manifest, under a new uuid if that was changed.
 func (c *call) replace(raw *object) error {
-	c.p.writes.Lock()
-	defer c.p.writes.Unlock()
-	if uuid := raw.str("uuid"); uuid != c.uuid && len(filesOf(raw)) > 0 {
-		to := c.p.at.file(uuid, "file0")
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		if err := os.Rename(c.p.at.file(c.uuid, "file0"), to); err != nil {
+	if uuid, files := raw.str("uuid"), filesOf(raw); uuid != c.uuid && len(files) > 0 {
+		if err := c.moveStored(files[0], uuid); err != nil {
 			return err
 		}
 	}
+	c.p.writes.Lock()
+	defer c.p.writes.Unlock()
 	if err := c.store(raw); err != nil {
 		return err
 	}

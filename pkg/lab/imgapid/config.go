@@ -1,6 +1,7 @@
 package imgapid
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,25 @@ type settings struct {
 	LogLevel     string              `json:"logLevel"`
 	Channels     []channel           `json:"channels"`
 	AuthKeys     map[string][]string `json:"authKeys"`
+	AdminUUID    string              `json:"adminUuid"`
+	Manta        *mantaSettings      `json:"manta"`
 }
+
+// mantaSettings is the manta section. The key is a path inside the zone.
+type mantaSettings struct {
+	URL      string `json:"url"`
+	User     string `json:"user"`
+	Key      string `json:"key"`
+	KeyID    string `json:"keyId"`
+	Insecure bool   `json:"insecure"`
+	BaseDir  string `json:"baseDir"`
+}
+
+// root is where everything of this server lies in Manta.
+func (m *mantaSettings) root() string { return "/" + m.User + "/stor/" + cmp.Or(m.BaseDir, "imgapi") }
+
+// stores says whether a storage type is configured.
+func (s *settings) stores(kind string) bool { return slices.Contains(s.StorageTypes, kind) }
 
 type channel struct {
 	Name        string `json:"name"`
@@ -64,8 +83,19 @@ func (s *settings) check() error {
 		return fmt.Errorf("unknown authType %q", s.AuthType)
 	case s.DatabaseType != "local":
 		return fmt.Errorf("databaseType %q: the lab's IMGAPI has only the local database", s.DatabaseType)
-	case !slices.Equal(s.StorageTypes, []string{"local"}):
-		return fmt.Errorf(`storageTypes %q: the lab's IMGAPI stores image files locally only; set ["local"]`, s.StorageTypes)
+	case s.stores("manta") && s.Manta == nil:
+		return errors.New("invalid IMGAPI config: config.manta (object) is required")
+	case len(s.StorageTypes) == 0:
+		return errors.New("invalid IMGAPI config: no storageTypes")
+	}
+	for _, t := range s.StorageTypes {
+		if !slices.Contains(validStorages, t) {
+			return fmt.Errorf("invalid IMGAPI config: storage type %q", t)
+		}
+	}
+	// The server wants keyId too, but is content with an empty one.
+	if m := s.Manta; m != nil && (m.URL == "" || m.User == "" || m.Key == "") {
+		return errors.New("invalid IMGAPI config: config.manta: url, user and key are required")
 	}
 	if s.Channels != nil && len(s.Channels) == 0 {
 		return errors.New(`empty "channels" array`)

@@ -13,11 +13,12 @@
 //
 // # What it does not do
 //
-// Only databaseType "local" and storageTypes ["local"] are served; any other
-// configuration is refused at start. It never fetches from other servers:
-// import from a source, from a data center and files from a URL answer 501
-// NotAvailable and say that this is a lab. It has no Manta, so auth keys under
-// etc/authkeys/manta are read as files but not polled. Two Content-Length
-// headers, which hang the real server, are answered by Go's HTTP library. The
-// order of equal publishing times is stable here and arbitrary upstream.
+// Only databaseType "local" is served; any other configuration is refused at
+// start. It never fetches from other image servers: import from a source, from a
+// data center and files from a URL answer 501 NotAvailable and say that this is a
+// lab. With Manta storage the client's own pauses between attempts are not
+// imitated, only how long they take in all. The removal of a key file in Manta
+// makes upstream delete the local path of the same name as the object's; the lab
+// deletes nothing. The order of equal publishing times is stable here and
+// arbitrary upstream.
 package imgapid

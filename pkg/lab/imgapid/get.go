@@ -3,10 +3,8 @@ package imgapid
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"errors"
 	"io"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -170,10 +168,7 @@ func (c *call) getFile() error {
 		return errCode("ResourceNotFound", "image \"%s\" has no file at index %d", c.uuid, index)
 	}
 	f := files[index]
-	if f.str("stor") != "local" {
-		return c.foreignStor(f)
-	}
-	return c.sendFile("file"+strconv.Itoa(index), f, "application/octet-stream")
+	return c.sendFile(fileName(index), f, "application/octet-stream")
 }
 
 // foreignStor is a file in a storage this server is not configured for: it dies
@@ -208,15 +203,15 @@ func (c *call) getIcon() error {
 	if icon == nil {
 		return errCode("ResourceNotFound", "image \"%s\" has no icon", c.uuid)
 	}
-	if icon.str("stor") != "local" {
-		return c.foreignStor(icon)
-	}
 	return c.sendFile("icon", icon, icon.str("contentType"))
 }
 
-// sendFile answers with a file from disk under the headers the manifest gives:
-// nothing compares the two.
+// sendFile answers with a file from disk or from Manta under the headers the
+// manifest gives: nothing compares the two.
 func (c *call) sendFile(name string, f *object, ctype string) error {
+	if !c.p.set.stores(f.str("stor")) {
+		return c.foreignStor(f)
+	}
 	size, _ := number(f.get("size"))
 	modified, _ := parseDate(f.str("mtime"))
 	h := c.w.Header()
@@ -229,22 +224,16 @@ func (c *call) sendFile(name string, f *object, ctype string) error {
 		return err
 	}
 	c.stamp()
-	file, err := os.Open(c.p.at.file(c.uuid, name))
-	if err == nil {
-		var fi os.FileInfo
-		if fi, err = file.Stat(); err == nil && fi.IsDir() {
-			err = errors.New("EISDIR: illegal operation on a directory, read")
-		}
-		defer file.Close()
-	}
+	file, err := c.openStored(f.str("stor"), name)
 	if err != nil {
-		c.p.log.put(50, "error getting image file: "+nodeError(err), nil)
+		c.p.log.put(50, "error getting image file: "+storageText(err), nil)
 		c.w.WriteHeader(http.StatusInternalServerError)
 		return c.hang()
 	}
+	defer file.Close()
 	c.w.WriteHeader(http.StatusOK)
 	n, err := io.Copy(c.w, io.LimitReader(file, int64(size)))
-	if err == nil && n < int64(size) {
+	if err != nil || n < int64(size) { // the client is gone, which ends it at once, or there is no more
 		return c.hang()
 	}
 	return nil

@@ -286,7 +286,7 @@ func TestExpectContinueIsAnsweredBeforeAuth(t *testing.T) {
 
 func TestConfigurationsItCannotServeAreRefused(t *testing.T) {
 	for want, conf := range map[string]map[string]any{
-		"databaseType": {"databaseType": "moray"}, "storageTypes": {"storageTypes": []string{"manta", "local"}},
+		"databaseType": {"databaseType": "moray"}, "config.manta": {"storageTypes": []string{"manta", "local"}}, `storage type "dcls"`: {"storageTypes": []string{"dcls"}},
 		"mode": {"mode": "dc"}, "loopback": {"address": "0.0.0.0"}, "default channel": {"channels": []map[string]any{{"name": "a", "default": true}, {"name": "b", "default": true}}},
 	} {
 		s := &site{t: t, root: t.TempDir(), log: &lockedBuffer{}}

@@ -1,6 +1,7 @@
 package imgapid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,15 @@ type Config struct {
 	Faults   *fault.Set
 	Instance string
 	// Stall is how long an answer hangs whose image file is missing or too
-	// short; 0 means the 5 s of the real server.
+	// short; 0 means the 5 s of the real server. The other times without an end of
+	// their own follow it: a refused connection to Manta is tried again for three
+	// times as long (15 s), and a connection nobody reads from is dropped after 24
+	// times (2 minutes).
 	Stall time.Duration
+	// ArchiveEvery is the pause between two moves of the archive to Manta, 0
+	// means 5 minutes; KeysEvery that between two looks at the keys in Manta, 0
+	// means an hour.
+	ArchiveEvery, KeysEvery time.Duration
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
 }
@@ -80,8 +88,13 @@ type Process struct {
 	rules    rules
 	srv      *http.Server
 	listener net.Listener
-	writes   sync.Mutex // one manifest is written at a time; reads go on
-	uploads  sync.Mutex // moving a file in and entering it in its manifest is one step
+	writes   sync.Mutex  // one manifest is written at a time; reads go on
+	uploads  sync.Mutex  // moving a file in and entering it in its manifest is one step
+	manta    *mantaStore // nil without a manta section that anything needs
+	watcher  *keyWatcher // nil when keys in Manta are not looked at
+
+	life    context.Context // ends with the process
+	endLife context.CancelFunc
 
 	dead chan struct{} // closed first: nothing may be written any more
 	done chan struct{} // closed when listener and connections are gone
@@ -92,15 +105,7 @@ type Process struct {
 // Start reads configuration, manifests and keys and listens. The error is an
 // [*ExitError]: status 2 for a bad configuration, 1 for anything later.
 func Start(cfg Config) (*Process, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Stall == 0 {
-		cfg.Stall = 5 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = io.Discard
-	}
+	cfg = cfg.withDefaults()
 	p := &Process{cfg: cfg, at: layout{filepath.Join(cfg.Root, "data", "imgapi")},
 		log: &bunyan{w: cfg.Log, host: cfg.Hostname, now: cfg.Now}, dead: make(chan struct{}), done: make(chan struct{})}
 	if p.cfg.ConfigFile == "" {
@@ -120,16 +125,43 @@ func Start(cfg Config) (*Process, error) {
 	if p.db, err = loadDatabase(p.at.manifests(), p.rules, p.log); err != nil {
 		return nil, p.stillborn(1, err)
 	}
-	p.keys = newKeyring(p.at, p.set.AuthKeys)
+	if !p.set.stores("local") { // upstream starts to archive and finds nowhere to
+		return nil, p.stillborn(134, errors.New("TypeError: Cannot read property 'archiveDir' of undefined"))
+	}
+	if err = p.openManta(); err != nil {
+		return nil, p.stillborn(1, err)
+	}
+	p.keys = newKeyring(p.at, p.set.AuthKeys, p.set.Manta != nil)
 	p.keys.reload()
 	p.listener, err = net.Listen("tcp", net.JoinHostPort(p.set.Address, strconv.Itoa(p.set.Port)))
 	if err != nil {
 		return nil, p.stillborn(1, err)
 	}
 	p.table = p.routes()
+	p.life, p.endLife = context.WithCancel(context.Background())
 	p.serve()
+	p.talkToManta()
 	return p, nil
 }
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = io.Discard
+	}
+	c.Stall = cmp.Or(c.Stall, 5*time.Second)
+	c.ArchiveEvery = cmp.Or(c.ArchiveEvery, 5*time.Minute)
+	c.KeysEvery = cmp.Or(c.KeysEvery, time.Hour)
+	return c
+}
+
+// patience is how long a refused connection to Manta is tried again.
+func (c Config) patience() time.Duration { return 3 * c.Stall }
+
+// socketTimeout is when a connection on which nothing happens is dropped.
+func (c Config) socketTimeout() time.Duration { return 24 * c.Stall }
 
 func (p *Process) stillborn(status int, err error) error {
 	p.log.put(60, "imgapi does not start: "+err.Error(), nil)
@@ -188,12 +220,16 @@ func (p *Process) die(status int, reason string) {
 	p.once.Do(func() {
 		p.exit = &ExitError{Status: status, Reason: reason}
 		close(p.dead)
+		p.endLife()
 		level := 60
 		if status == 143 || status == 1 {
 			level = 30
 		}
 		p.log.put(level, "imgapi ends: "+reason, nil)
 		_ = p.srv.Close()
+		if p.manta != nil {
+			p.manta.client.Close()
+		}
 		close(p.done)
 	})
 	<-p.done

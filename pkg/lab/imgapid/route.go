@@ -25,8 +25,9 @@ type call struct {
 	reqID string
 	start time.Time
 
-	user    string   // who signed the request
-	channel *channel // nil: no channels, or all of them
+	ctx     context.Context // ends with the client or the process
+	user    string          // who signed the request
+	channel *channel        // nil: no channels, or all of them
 	version versionRange
 	admin   bool
 	etag    string // of the image's manifest, once it is loaded
@@ -121,8 +122,11 @@ func (p *Process) handle(w http.ResponseWriter, r *http.Request) {
 	if strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		w.WriteHeader(http.StatusContinue) // before auth and before anything is read
 	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer context.AfterFunc(p.life, cancel)()
+	defer cancel()
 	rt, uuid, err := p.find(r)
-	c := &call{p: p, w: w, r: r, q: parseQuery(r.URL.RawQuery), uuid: uuid, start: p.cfg.Now(), disk: p.diskOf(r.Context())}
+	c := &call{p: p, w: w, r: r, ctx: ctx, q: parseQuery(r.URL.RawQuery), uuid: uuid, start: p.cfg.Now(), disk: p.diskOf(r.Context())}
 	c.reqID = cmp.Or(r.Header.Get("X-Request-Id"), r.Header.Get("Request-Id"), newUUID())
 	if err == nil {
 		c.version, _ = parseVersion(r.Header.Get("Accept-Version"))

@@ -23,7 +23,8 @@ const (
 // accepted. A refused or aborted one stays under that name for ever.
 type upload struct {
 	name      string // final name
-	temporary string
+	temporary string // "" when it went to its final name at once
+	stor      string
 	size      int64
 	sha1, md5 string
 }
@@ -50,7 +51,7 @@ func (c *call) addFile() error {
 		return errField("InvalidParameter", "compression", "Invalid", "invalid compression \"%s\" (must be one of %s)",
 			compression, strings.Join(validCompressions, ", "))
 	}
-	u, err := c.receive("file0", maxFile, "image file", "Download")
+	u, err := c.receive(raw, "file0", maxFile, "image file", "Download")
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (c *call) addIcon() error {
 		}
 		return errCode("Upload", "invalid content-type, %s, must be one of %s", ctype, strings.Join(valid, ", "))
 	}
-	u, err := c.receive("icon", maxIcon, "icon", "Upload")
+	u, err := c.receive(raw, "icon", maxIcon, "icon", "Upload")
 	if err != nil {
 		return err
 	}
@@ -107,8 +108,9 @@ func (c *call) addIcon() error {
 	})
 }
 
-// receive stores the body under a temporary name and checks it.
-func (c *call) receive(name string, limit int64, what, code string) (upload, error) {
+// receive stores the body and checks it. On disk it gets a temporary name; in
+// Manta it is at its final name before it is checked, and stays there.
+func (c *call) receive(raw *object, name string, limit int64, what, code string) (upload, error) {
 	if s := c.q.get("storage"); s != "" {
 		if c.q.get("account") != "" {
 			e := errCode("InvalidParameter", "invalid storage \"%s\"", s)
@@ -129,18 +131,25 @@ func (c *call) receive(name string, limit int64, what, code string) (upload, err
 	if !uuidRE.MatchString(strings.ToLower(c.reqID)) {
 		return upload{}, crashf("AssertionError: opts.reqId (uuid) is required")
 	}
-	u := upload{name: name, temporary: name + "." + c.reqID}
+	u := upload{name: name, stor: c.chooseStor(raw)}
 	sum1, sum5 := sha1.New(), md5.New()
 	counted := &counter{r: io.TeeReader(c.r.Body, io.MultiWriter(sum1, sum5))}
-	if err := c.disk.storeUpload(c.uuid, u.temporary, io.LimitReader(counted, limit+1)); err != nil {
+	var err error
+	if u.stor == "manta" {
+		err = c.putUpload(name, io.LimitReader(counted, limit+1))
+	} else {
+		u.temporary = name + "." + c.reqID
+		err = c.disk.storeUpload(c.uuid, u.temporary, io.LimitReader(counted, limit+1))
+	}
+	if err != nil {
 		var aborted *abortedError
 		switch {
-		case errors.As(err, &aborted):
+		case errors.As(err, &aborted), errors.Is(err, errDead):
 			return u, err
 		case errors.Is(err, syscall.ENOSPC):
 			return u, crashf("Error: ENOSPC: no space left on device, write")
 		}
-		return u, errCode("InternalError", "error receiving %s: Error: %s", what, nodeError(err))
+		return u, errStorage(err, "error receiving "+what)
 	}
 	u.size = counted.n
 	u.sha1 = hex.EncodeToString(sum1.Sum(nil))
@@ -172,7 +181,7 @@ func (c *call) describe(u upload) *object {
 	o.set("size", intNumber(u.size))
 	o.set("contentMD5", u.md5)
 	o.set("mtime", isoDate(c.p.cfg.Now()))
-	o.set("stor", "local")
+	o.set("stor", u.stor)
 	return o
 }
 
@@ -187,8 +196,10 @@ func (c *call) accept(u upload, change func(raw *object) error) error {
 	}
 	c.p.uploads.Lock()
 	defer c.p.uploads.Unlock()
-	if err := c.disk.moveUpload(c.uuid, u.temporary, u.name); err != nil {
-		return err
+	if u.temporary != "" {
+		if err := c.disk.moveUpload(c.uuid, u.temporary, u.name); err != nil {
+			return err
+		}
 	}
 	return c.modify(change)
 }
@@ -201,11 +212,12 @@ func (c *call) deleteIcon() error {
 	if err != nil {
 		return err
 	}
-	if !truthy(raw.get("icon")) {
+	icon, ok := raw.get("icon").(*object)
+	if !ok {
 		return crashf("TypeError: Cannot read property 'stor' of undefined")
 	}
-	if err := c.disk.deleteFile(c.uuid, "icon"); err != nil {
-		return errCode("InternalError", "error deleting image icon: Error: %s", nodeError(err))
+	if err := c.deleteStored(icon, "icon"); err != nil {
+		return errStorage(err, "error deleting image icon")
 	}
 	return c.modify(func(raw *object) error {
 		raw.del("icon")

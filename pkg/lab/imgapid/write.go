@@ -362,19 +362,22 @@ func (c *call) leaveChannel() error {
 // cannot be removed the image is gone all the same.
 func (c *call) reallyDelete(raw *object) error {
 	c.p.writes.Lock()
-	defer c.p.writes.Unlock()
-	if err := c.disk.removeManifest(c.uuid); err != nil {
+	err := c.disk.removeManifest(c.uuid)
+	if err == nil {
+		c.p.db.remove(c.uuid)
+	}
+	c.p.writes.Unlock()
+	if err != nil {
 		return err
 	}
-	c.p.db.remove(c.uuid)
-	for i := range filesOf(raw) {
-		if err := c.disk.deleteFile(c.uuid, fileName(i)); err != nil {
-			return errCode("InternalError", "error deleting image file: Error: %s", nodeError(err))
+	for i, f := range filesOf(raw) {
+		if err := c.deleteStored(f, fileName(i)); err != nil {
+			return errStorage(err, "error deleting image file")
 		}
 	}
-	if truthy(raw.get("icon")) {
-		if err := c.disk.deleteFile(c.uuid, "icon"); err != nil {
-			c.p.log.put(50, "error deleting icon, this image may have a zombie icon file: "+nodeError(err), nil)
+	if icon, ok := raw.get("icon").(*object); ok {
+		if err := c.deleteStored(icon, "icon"); err != nil {
+			c.p.log.put(50, "error deleting icon, this image may have a zombie icon file: "+storageText(err), nil)
 		}
 	}
 	return nil

@@ -2,12 +2,15 @@ package seed
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
+	"context"
 	"crypto/md5"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"image"
@@ -36,7 +39,7 @@ func (m *maker) file(i int, im *imageSpec, dir string, when time.Time) error {
 	}
 	d := m.dice(i, forFile)
 	size := m.size(d)
-	f := file{Compression: compression(d, size), Stor: "local", MTime: im.when, DatasetGUID: guid(im, d)}
+	f := file{Compression: compression(d, size), Stor: Local, MTime: im.when, DatasetGUID: guid(im, d)}
 	path := filepath.Join(dir, "file0")
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
@@ -64,6 +67,37 @@ func (m *maker) file(i int, im *imageSpec, dir string, when time.Time) error {
 	return nil
 }
 
+// mantaFile puts the image's file into Manta while it is made, and enters it in
+// the manifest.
+func (m *maker) mantaFile(ctx context.Context, i int, im *imageSpec) error {
+	d := m.dice(i, forFile)
+	size := m.size(d)
+	f := file{Compression: compression(d, size), Stor: Manta, MTime: im.when, DatasetGUID: guid(im, d)}
+	r, w := io.Pipe()
+	sum := newSums(w)
+	made := make(chan error, 1)
+	go func() {
+		err := payload(sum, f.Compression, size, d)
+		made <- err
+		w.CloseWithError(err) // nil is the end of the file
+	}()
+	name := mantaName(im, "file0")
+	err := m.cfg.Put(ctx, name, r)
+	r.CloseWithError(errors.New("not wanted any more"))
+	if err = cmp.Or(err, <-made); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	f.Size, f.SHA1, f.ContentMD5 = sum.n, sum.hex(), sum.base64()
+	im.raw.Files = []file{f}
+	m.mantaFiles.Add(1)
+	m.mantaBytes.Add(f.Size)
+	return nil
+}
+
+func mantaName(im *imageSpec, name string) string {
+	return "images/" + im.raw.UUID[:3] + "/" + im.raw.UUID + "/" + name
+}
+
 // distantFile is a file that lies in Manta: its numbers are believable, its
 // bytes do not exist.
 func (m *maker) distantFile(i int, im *imageSpec) file {
@@ -74,7 +108,7 @@ func (m *maker) distantFile(i int, im *imageSpec) file {
 		b[j] = byte(d.Uint32())
 	}
 	return file{SHA1: hex.EncodeToString(b[:20]), Size: size, ContentMD5: base64.StdEncoding.EncodeToString(b[20:36]),
-		MTime: im.when, Stor: "manta", Compression: compression(d, size), DatasetGUID: guid(im, d)}
+		MTime: im.when, Stor: Manta, Compression: compression(d, size), DatasetGUID: guid(im, d)}
 }
 
 func guid(im *imageSpec, d *rand.Rand) string {
@@ -185,8 +219,8 @@ func (s *sums) Write(b []byte) (int, error) {
 func (s *sums) hex() string    { return hex.EncodeToString(s.sha1.Sum(nil)) }
 func (s *sums) base64() string { return base64.StdEncoding.EncodeToString(s.md5.Sum(nil)) }
 
-// icon draws a small PNG.
-func (m *maker) icon(i int, im *imageSpec, dir string, when time.Time) error {
+// icon draws a small PNG and keeps it where the image's file is.
+func (m *maker) icon(ctx context.Context, i int, im *imageSpec, dir string, when time.Time) error {
 	d := m.dice(i, forIcon)
 	pic := image.NewRGBA(image.Rect(0, 0, 16, 16))
 	for y := range 16 {
@@ -199,7 +233,11 @@ func (m *maker) icon(i int, im *imageSpec, dir string, when time.Time) error {
 	if err := png.Encode(sum, pic); err != nil {
 		return err
 	}
-	im.raw.Icon = &icon{SHA1: sum.hex(), Size: sum.n, ContentType: "image/png", ContentMD5: sum.base64(), MTime: im.when, Stor: "local"}
+	stor, _ := m.place(i)
+	im.raw.Icon = &icon{SHA1: sum.hex(), Size: sum.n, ContentType: "image/png", ContentMD5: sum.base64(), MTime: im.when, Stor: stor}
 	m.icons.Add(1)
+	if stor == Manta {
+		return m.cfg.Put(ctx, mantaName(im, "icon"), &b)
+	}
 	return writeAt(filepath.Join(dir, "icon"), b.Bytes(), when)
 }

@@ -194,8 +194,17 @@ func (m *maker) describe(i int) *imageSpec {
 	} else {
 		im.hasFile = d.IntN(2) == 0
 	}
-	im.icon = i < m.cfg.Files && im.hasFile && d.IntN(25) == 0
+	im.icon = m.iconic(i) && im.hasFile && d.IntN(25) == 0
 	return im
+}
+
+// iconic says whether image i may have an icon: images without bytes have none.
+func (m *maker) iconic(i int) bool {
+	stor, bytes := m.place(i)
+	if m.cfg.Stor == Local && stor == Manta {
+		return false // so that the same seed makes the same images with and without Manta
+	}
+	return bytes
 }
 
 // published spreads the images over ten years, in order: an origin is older than

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +20,13 @@ const (
 	Real  = "real"  // log-normal around 180 MiB, bounded by MaxSize
 )
 
+// Where the files with bytes are.
+const (
+	Local = "local" // on local disk; those beyond are in Manta
+	Manta = "manta" // in Manta
+	Mixed = "mixed" // every other one in Manta
+)
+
 // Config says what to make.
 type Config struct {
 	// DataDir is the instance's data directory, <root>/data/imgapi.
@@ -29,10 +37,16 @@ type Config struct {
 	SizeDist string
 	// Seed is where all chance comes from.
 	Seed uint64
-	// Files is how many images, counted from the first, have their file on
-	// local disk; the others have it in Manta (stor "manta") and no bytes here.
-	// Negative means all, but no more than 1000.
+	// Files bounds the files with bytes, on local disk and in Manta each, counted
+	// from the first image. Every other image's file is in Manta as far as its
+	// manifest says, and nowhere. Negative means all, but no more than 1000.
 	Files int
+	// Stor is Local (the default), Manta or Mixed.
+	Stor string
+	// Put stores bytes in the instance's place in Manta, under names such as
+	// images/<xxx>/<uuid>/file0; it is called from several goroutines. Nil means
+	// that there is no Manta: files there have no bytes.
+	Put func(ctx context.Context, name string, body io.Reader) error
 	// MaxSize bounds a Real file, in bytes; 0 means 64 MiB.
 	MaxSize int64
 	// Mode is the server's mode, public (the default) or private: each refuses
@@ -47,8 +61,10 @@ type Config struct {
 // Summary is what was made.
 type Summary struct {
 	Images      int   `json:"images"`
-	Files       int   `json:"files"`
+	Files       int   `json:"files"` // on local disk
 	FileBytes   int64 `json:"file_bytes"`
+	MantaFiles  int   `json:"manta_files"` // in Manta, with bytes
+	MantaBytes  int64 `json:"manta_bytes"`
 	Icons       int   `json:"icons"`
 	Incremental int   `json:"incremental"` // images with an origin
 	Leftovers   int   `json:"leftovers"`   // aborted uploads, file0.<request id>
@@ -58,6 +74,9 @@ type Summary struct {
 func (c *Config) Check() error {
 	if c.SizeDist == "" {
 		c.SizeDist = Small
+	}
+	if c.Stor == "" {
+		c.Stor = Local
 	}
 	if c.Mode == "" {
 		c.Mode = "public"
@@ -77,6 +96,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("seed: %d files for %d images", c.Files, c.Images)
 	case c.SizeDist != Small && c.SizeDist != Real:
 		return fmt.Errorf("seed: unknown size distribution %q (small, real)", c.SizeDist)
+	case c.Stor != Local && c.Stor != Manta && c.Stor != Mixed:
+		return fmt.Errorf("seed: unknown storage %q (local, manta, mixed)", c.Stor)
 	case c.MaxSize < 1<<10:
 		return fmt.Errorf("seed: largest file of %d bytes: at least 1024", c.MaxSize)
 	case c.Mode != "public" && c.Mode != "private":
@@ -108,7 +129,7 @@ func Run(ctx context.Context, cfg Config) (Summary, error) {
 				if i >= cfg.Images {
 					return
 				}
-				if err := m.image(i); err != nil {
+				if err := m.image(ctx, i); err != nil {
 					cancel(err)
 				}
 			}
@@ -126,11 +147,12 @@ type maker struct {
 	cfg      Config
 	products []product
 
-	images, files, bytes, icons, deltas, leftover atomic.Int64
+	images, files, bytes, icons, deltas, leftover, mantaFiles, mantaBytes atomic.Int64
 }
 
 func (m *maker) summary() Summary {
 	return Summary{Images: int(m.images.Load()), Files: int(m.files.Load()), FileBytes: m.bytes.Load(),
+		MantaFiles: int(m.mantaFiles.Load()), MantaBytes: m.mantaBytes.Load(),
 		Icons: int(m.icons.Load()), Incremental: int(m.deltas.Load()), Leftovers: int(m.leftover.Load())}
 }
 
@@ -147,8 +169,26 @@ const (
 	forIcon
 )
 
+// place says where the file of image i is and whether it has bytes.
+func (m *maker) place(i int) (stor string, bytes bool) {
+	n := m.cfg.Files
+	switch m.cfg.Stor {
+	case Manta:
+		return Manta, i < n && m.cfg.Put != nil
+	case Mixed:
+		if i%2 == 0 && i/2 < n {
+			return Local, true
+		}
+		return Manta, i/2 < n && m.cfg.Put != nil
+	}
+	if i < n {
+		return Local, true
+	}
+	return Manta, i < 2*n && m.cfg.Put != nil
+}
+
 // image makes image i: files first, then archive, then manifest.
-func (m *maker) image(i int) error {
+func (m *maker) image(ctx context.Context, i int) error {
 	im := m.describe(i)
 	when, err := time.Parse(stamp, im.when)
 	if err != nil {
@@ -156,16 +196,20 @@ func (m *maker) image(i int) error {
 	}
 	dir := filepath.Join(m.cfg.DataDir, "images", im.raw.UUID[:3], im.raw.UUID)
 	if im.hasFile {
-		if i < m.cfg.Files {
-			if err := m.file(i, im, dir, when); err != nil {
-				return err
-			}
-		} else {
+		switch stor, bytes := m.place(i); {
+		case stor == Local:
+			err = m.file(i, im, dir, when)
+		case bytes:
+			err = m.mantaFile(ctx, i, im)
+		default:
 			im.raw.Files = []file{m.distantFile(i, im)}
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if im.icon {
-		if err := m.icon(i, im, dir, when); err != nil {
+		if err := m.icon(ctx, i, im, dir, when); err != nil {
 			return err
 		}
 	}

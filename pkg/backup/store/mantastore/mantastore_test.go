@@ -2,6 +2,7 @@ package mantastore_test
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"strings"
@@ -236,5 +237,25 @@ func TestSmallAndLargePutsCostOneRequest(t *testing.T) {
 	wg.Wait()
 	if n := len(l.met()); n != 20 {
 		t.Errorf("%d requests for 20 objects", n)
+	}
+}
+
+// believer is content with an opinion of its MD5.
+type believer struct {
+	store.Bytes
+	sum store.MD5
+}
+
+func (b believer) Believed() (store.MD5, bool) { return b.sum, true }
+
+func TestAWrongBeliefAboutContentIsFoundOut(t *testing.T) {
+	s := newLab(t).store(t)
+	content := store.Bytes(strings.Repeat("new and large ", 200<<10))
+	want := store.MD5(md5.Sum(content))
+	for what, sum := range map[string]store.MD5{"right": want, "wrong": md5.Sum(nil)} {
+		info, err := s.Put(context.Background(), "d/"+what, believer{content, sum}, store.IfAbsent())
+		if err != nil || info.MD5 != want || !info.HasMD5 || info.Size != content.Size() {
+			t.Errorf("%s: %+v, %v", what, info, err)
+		}
 	}
 }
