@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"io"
+
 	"github.com/spf13/cobra"
 	"github.com/tritonops/tritonops/commands/cli"
 	"github.com/tritonops/tritonops/pkg/fail"
@@ -24,7 +26,11 @@ names of things: run ids, images, generations of a backup.
 			out := env.UI.Out()
 			switch args[0] {
 			case "bash":
-				return cmd.Root().GenBashCompletionV2(out, true)
+				if err := cmd.Root().GenBashCompletionV2(out, true); err != nil {
+					return err
+				}
+				_, err := io.WriteString(out, bareBash)
+				return err
 			case "zsh":
 				return cmd.Root().GenZshCompletion(out)
 			case "fish":
@@ -34,3 +40,31 @@ names of things: run ids, images, generations of a backup.
 		},
 	}
 }
+
+// bareBash stands in for the one function that the generated script wants from
+// the bash-completion package, which a zone does not have. It defines nothing
+// where the package is, or loads it later.
+const bareBash = `
+if ! declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
+    # Words as the shell splits them, those around = and : put together again.
+    _get_comp_words_by_ref()
+    {
+        local i word rest=${COMP_LINE:0:COMP_POINT} glue=
+        words=() cword=-1
+        for ((i = 0; i <= COMP_CWORD; i++)); do
+            word=${COMP_WORDS[i]}
+            if [[ $rest != [[:space:]]* && $cword -ge 0 && ( $glue || $word == [=:]* ) ]]; then
+                words[cword]+=$word
+            else
+                words[++cword]=$word
+            fi
+            [[ $word == *[=:] ]] && glue=1 || glue=
+            rest=${rest#*"$word"}
+        done
+        cur=${words[cword]}
+        prev=
+        ((cword > 0)) && prev=${words[cword-1]}
+        return 0
+    }
+fi
+`

@@ -67,7 +67,7 @@ func (d doctor) root(context.Context) health.Result {
 	switch {
 	case err != nil:
 		return health.Faultf("%s: cannot be read", root).Saw("%v", err).
-			Because("every local path is below it").Do("give an existing directory with --root or TRITONOPS_ROOT")
+			Because("every local path is below it").Do("give a directory that can be read with --root or TRITONOPS_ROOT, or run as root")
 	case !st.IsDir():
 		return health.Faultf("%s: not a directory", root).
 			Because("every local path is below it").Do("give a directory with --root or TRITONOPS_ROOT")

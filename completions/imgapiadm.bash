@@ -424,3 +424,26 @@ else
 fi
 
 # ex: ts=4 sw=4 et filetype=sh
+
+if ! declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
+    # Words as the shell splits them, those around = and : put together again.
+    _get_comp_words_by_ref()
+    {
+        local i word rest=${COMP_LINE:0:COMP_POINT} glue=
+        words=() cword=-1
+        for ((i = 0; i <= COMP_CWORD; i++)); do
+            word=${COMP_WORDS[i]}
+            if [[ $rest != [[:space:]]* && $cword -ge 0 && ( $glue || $word == [=:]* ) ]]; then
+                words[cword]+=$word
+            else
+                words[++cword]=$word
+            fi
+            [[ $word == *[=:] ]] && glue=1 || glue=
+            rest=${rest#*"$word"}
+        done
+        cur=${words[cword]}
+        prev=
+        ((cword > 0)) && prev=${words[cword-1]}
+        return 0
+    }
+fi

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/lab"
@@ -20,165 +19,6 @@ import (
 	"github.com/tritonops/tritonops/pkg/lab/imgapid"
 	"github.com/tritonops/tritonops/pkg/lab/mantad"
 )
-
-// trial is one fault of the lab's Manta and what a run that meets it must end
-// with.
-type trial struct {
-	fault.Fault
-	ends ending
-}
-
-type ending int
-
-const (
-	either  ending = iota // the right end state, or a clear error
-	passes                // the right end state: the fault is survived
-	noticed               // a clear error or a named fault
-)
-
-// verb is a command under trial. ready brings instance and store where the
-// trial begins; done is asked whether all ended right; after an error, onward
-// goes on when the fault is over, and then done is asked too.
-type verb struct {
-	name   string
-	args   []string
-	ready  func(*rig)
-	onward func(r *rig, out string)
-	done   func(*rig)
-	trials []trial
-}
-
-// Places in an instance's directory of the store that faults are aimed at.
-const (
-	anywhere  = "**"
-	images    = "**/images/**/file0"
-	history   = "**/history/**"
-	records   = "**/log/*/*"
-	bases     = "**/base/*"
-	manifests = "**/manifests/*"
-)
-
-func ms(n int) fault.Duration { return fault.Duration(time.Duration(n) * time.Millisecond) }
-
-// passing are the trials of every kind that lasts so short that each verb must
-// get over it, and of those that concern nothing a verb relies on.
-func passing() []trial {
-	return []trial{
-		{fault.Fault{Kind: fault.Latency, Delay: ms(20), Count: 30}, passes},
-		{fault.Fault{Kind: fault.Status, Count: 1}, passes},
-		{fault.Fault{Kind: fault.Throttle, Count: 1}, passes},
-		{fault.Fault{Kind: fault.Reset, Count: 2}, passes},
-		{fault.Fault{Kind: fault.Truncate, Count: 2}, passes},
-		{fault.Fault{Kind: fault.LostAnswer, Count: 2}, passes},
-		{fault.Fault{Kind: fault.Stall, Delay: ms(200), Count: 1}, passes},
-		{fault.Fault{Kind: fault.Hang, Delay: ms(200), Count: 1}, passes},
-		{fault.Fault{Kind: fault.KeyNotPropagated, For: ms(800)}, passes},
-		{fault.Fault{Kind: fault.NoContentMD5}, passes},
-	}
-}
-
-// wrong are the trials of every kind that makes a body look right that is not.
-func wrong(at string) []trial {
-	var out []trial
-	for _, k := range []fault.Kind{fault.Short, fault.Corrupt, fault.Lie} {
-		out = append(out, trial{fault.Fault{Kind: k, Path: at}, noticed}, trial{fault.Fault{Kind: k, Path: at, Count: 1}, either})
-	}
-	return out
-}
-
-// broken are the trials of every kind that ends a transfer, each time again.
-func broken(at string) []trial {
-	return []trial{
-		{fault.Fault{Kind: fault.Status, Status: 500, Path: at, Method: "GET"}, noticed},
-		{fault.Fault{Kind: fault.Reset, Path: at, Method: "GET", Bytes: 100}, noticed},
-		{fault.Fault{Kind: fault.Truncate, Path: at, Bytes: 7}, noticed},
-		{fault.Fault{Kind: fault.Hang, Delay: ms(20), Bytes: 7, Path: at}, noticed},
-	}
-}
-
-// listed are the trials of the kinds that concern the listing of a directory.
-func listed(dir string) []trial {
-	return []trial{
-		{fault.Fault{Kind: fault.EndlessListing, Path: "**/" + dir}, noticed},
-		{fault.Fault{Kind: fault.RepeatListing, Path: "**/" + dir}, either},
-	}
-}
-
-// denied fails one of a verb's requests, at once and for good: about every third,
-// up to the last.
-func denied(n int) []trial {
-	var out []trial
-	for skip := 0; skip < n; skip += 1 + skip%4 {
-		out = append(out, trial{fault.Fault{Kind: fault.Status, Status: 403, Code: "AuthorizationFailed", Skip: skip}, either})
-	}
-	return out
-}
-
-func verbs() []verb {
-	ready := func(r *rig) {}
-	run := verb{
-		name: "backup run", args: []string{"imgapi", "backup", "run", "--max-delete", "100%"},
-		ready:  (*rig).change,
-		onward: func(r *rig, _ string) { r.whole(); r.run([]int{0}, "imgapi", "backup", "run", "--max-delete", "100%") },
-		done:   func(r *rig) { r.run([]int{0}, "imgapi", "backup", "verify", "--deep") },
-		// What a run reads beside the log is old content, which it copies to the history.
-		trials: slices.Concat(passing(), wrong(images), broken(images), listed("log"), denied(44), []trial{
-			{fault.Fault{Kind: fault.DiskFull}, noticed},
-			{fault.Fault{Kind: fault.Reset, Side: "request", Method: "PUT", Path: images}, noticed},
-			{fault.Fault{Kind: fault.Reset, Side: "request", Method: "PUT", Path: records}, noticed},
-			{fault.Fault{Kind: fault.LostAnswer, Path: records}, passes},
-			{fault.Fault{Kind: fault.LostAnswer, Path: images}, either},
-			{fault.Fault{Kind: fault.Corrupt, Path: records}, either},
-			{fault.Fault{Kind: fault.EndlessListing, Path: "**/base"}, noticed},
-			{fault.Fault{Kind: fault.Status, Method: "PUT", Path: manifests}, noticed},
-		}),
-	}
-	restore := verb{
-		name: "restore", args: []string{"imgapi", "restore", "--yes"},
-		ready: (*rig).damage, onward: (*rig).resume, done: (*rig).restored,
-		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), listed("log"), denied(46), []trial{
-			{fault.Fault{Kind: fault.Status, Path: records}, noticed},
-			{fault.Fault{Kind: fault.DiskFull}, noticed},
-			{fault.Fault{Kind: fault.Lie, Path: bases}, either},
-			{fault.Fault{Kind: fault.Corrupt, Path: bases}, either},
-			{fault.Fault{Kind: fault.EndlessListing, Path: "**/base"}, noticed},
-		}),
-	}
-	deep := []string{"imgapi", "backup", "verify", "--deep"}
-	verify := verb{
-		name: "backup verify", args: deep,
-		ready: ready, onward: func(r *rig, _ string) {}, done: func(r *rig) { r.run([]int{0}, deep...) },
-		trials: slices.Concat(passing(), wrong(images), broken(images)[:1], wrong(records), listed("log"), listed("manifests"), denied(30), []trial{
-			{fault.Fault{Kind: fault.DiskFull}, noticed},
-			{fault.Fault{Kind: fault.Lie, Path: bases}, noticed},
-			{fault.Fault{Kind: fault.Corrupt, Path: bases}, noticed},
-		}),
-	}
-	copies := []string{"imgapi", "backup", "copy", "--to"} // and a directory of the trial's
-	copied := verb{
-		name: "backup copy", args: copies,
-		ready:  ready,
-		onward: func(r *rig, _ string) { r.run([]int{0}, append(copies, r.copyURL())...) },
-		done: func(r *rig) {
-			r.run([]int{0}, append(deep, "--store", r.copyURL())...)
-			r.run([]int{0}, append(deep, "--store", r.copyURL(), "--at", "1")...)
-			r.must(os.RemoveAll(r.copyDir()))
-		},
-		trials: slices.Concat(passing(), wrong(images), broken(images), wrong(records), wrong(bases), wrong(history), listed("log"), denied(60), []trial{
-			{fault.Fault{Kind: fault.DiskFull}, either}, // nothing is written to Manta
-			{fault.Fault{Kind: fault.Lie, Path: bases, Skip: 1}, noticed},
-			{fault.Fault{Kind: fault.Lie, Path: bases, Skip: 1, Count: 1}, noticed},
-			{fault.Fault{Kind: fault.Lie, Path: records, Skip: 2, Count: 1}, noticed},
-			{fault.Fault{Kind: fault.Lie, Path: "**/format.json", Skip: 1}, noticed},
-		}),
-	}
-	for i := range copied.trials {
-		if copied.trials[i].Kind == fault.LostAnswer {
-			copied.trials[i].ends = either
-		}
-	}
-	return []verb{run, restore, verify, copied}
-}
 
 // name is what the subtest of a trial is called.
 func (x trial) name() string {
@@ -230,6 +70,14 @@ func TestEveryFaultOfManta(t *testing.T) {
 	t.Run("partition for good", func(t *testing.T) { first.in(t).partition(rigs, fault.Fault{Kind: fault.Partition}, fail.Unreachable) })
 	for _, r := range rigs {
 		r.deep()
+		var l struct{ Newest int }
+		r.must(json.Unmarshal([]byte(r.run([]int{0}, "imgapi", "backup", "list", "-j", "-q")), &l))
+		for at := 1; at < l.Newest; at += 1 + l.Newest/8 { // and nothing that was once good is lost
+			out := r.run([]int{0, 3}, "imgapi", "backup", "verify", "--at", fmt.Sprint(at))
+			if strings.Contains(out, "object_lost") {
+				t.Errorf("%s: generation %d of %d\n%s", r.name, at, l.Newest, out)
+			}
+		}
 	}
 }
 
@@ -388,9 +236,9 @@ func (r *rig) restored() {
 	r.must(os.RemoveAll(filepath.Join(filepath.Dir(r.data), "tritonops", "backup", "restore")))
 }
 
-// whole makes sure that what is published can be restored; only the mirror of
-// manifests may be behind.
-func (r *rig) whole() {
+// whole makes sure that what is published can be restored, but for what the run
+// has named. Only the mirror of manifests may be behind.
+func (r *rig) whole(named string) {
 	r.t.Helper()
 	out := r.run([]int{0, 3}, "imgapi", "backup", "verify", "--deep", "-j", "-q")
 	var v struct {
@@ -398,7 +246,7 @@ func (r *rig) whole() {
 	}
 	r.must(json.Unmarshal([]byte(out), &v))
 	for _, f := range v.Faults {
-		if f.Code != "mirror_differs" {
+		if f.Code != "mirror_differs" && !strings.Contains(named, strings.TrimPrefix(f.Path, "backup/")) {
 			r.t.Errorf("published is not whole: %+v", f)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,10 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/lab/fault"
 	"github.com/tritonops/tritonops/pkg/lab/mantad"
-	"golang.org/x/sys/unix"
 )
 
 // world is everything around the rig that no command may touch: the lab's whole
@@ -127,6 +129,7 @@ const manifestName = "manifests/"
 // What no stock server leaves in its data directory is named, kept out of the
 // backup, never followed, and never taken for a deletion; a restore puts it aside.
 func TestOddThingsInTheDataDirectory(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 5).begin()
 	good := filepath.Join(filepath.Dir(r.data), "good")
 	r.shell("cp -a " + r.data + " " + good)
@@ -198,7 +201,7 @@ func (r *rig) apart(outside string) {
 
 func (r *rig) shell(script string) {
 	r.t.Helper()
-	if out, err := command("sh", "-c", script).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 		r.t.Fatalf("%s: %v: %s", script, err, out)
 	}
 }

@@ -308,6 +308,3 @@ func (r *rig) fill(from, id string) {
 	r.must(os.Rename(filepath.Join(dir, "file0.new"), filepath.Join(dir, "file0")))
 	r.must(os.WriteFile(filepath.Join(r.data, "manifests", id+".raw"), b, 0o644))
 }
-
-// command is a helper of the test, bounded like the program itself.
-func command(name string, args ...string) *exec.Cmd { return exec.Command(name, args...) }

@@ -60,7 +60,7 @@ func healthBlock(o health.Outcome) ui.Block {
 			{Label: "Reason", Lines: []string{o.Summary}},
 			{Label: "Evidence", Lines: o.Evidence},
 			{Label: "Impact", Lines: nonEmpty(o.Impact)},
-			{Label: "Run", Lines: o.Fix},
+			{Label: "Run", Lines: o.Fix, Whole: true},
 		},
 	}
 }

@@ -3,7 +3,10 @@ package imgapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -77,15 +80,15 @@ func (o *backupRunOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	st, err := o.open(ctx, inst)
+	if err != nil {
+		return err
+	}
 	if _, ok, err := inst.RestoredAt(); err != nil {
 		return err
 	} else if !ok && !o.DryRun {
 		return fail.Hint(fail.New(fail.Refused, "%s: is missing: this instance has not been restored once, and may not replace the backup by its own data", inst.RestoredMarker()),
 			"tritonops imgapi restore   # also with an empty store: it only marks then")
-	}
-	st, err := o.open(ctx, inst)
-	if err != nil {
-		return err
 	}
 	progress := o.env.UI.NewProgress()
 	defer progress.Close()
@@ -97,6 +100,9 @@ func (o *backupRunOptions) run(ctx context.Context) error {
 	}
 	rep, err := r.Run(ctx)
 	progress.Close()
+	if _, gone := os.Stat(inst.ImagesDir()); errors.Is(err, fs.ErrNotExist) && errors.Is(gone, fs.ErrNotExist) {
+		err = fail.Hint(err, "tritonops imgapi restore --dry-run   # the image files of this disk are gone: a restore brings them back")
+	}
 	return o.finish(inst, rep, explain(inst, err))
 }
 

@@ -1,11 +1,14 @@
 package imgapi
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/tritonops/tritonops/commands/cli"
+	"github.com/tritonops/tritonops/pkg/fail"
 	"github.com/tritonops/tritonops/pkg/instance"
 )
 
@@ -42,6 +45,9 @@ func (f *instanceFlags) addIMGAPIFlags(cmd *cobra.Command) {
 func (f *instanceFlags) load(env *cli.Env) (*instance.Instance, error) {
 	i, err := instance.Load(env.Globals.Root, f.Config)
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = fail.Hint(err, "run it as root, who owns the instance's files")
+		}
 		return nil, err
 	}
 	return i, f.Manta.apply(i.Config)

@@ -99,7 +99,7 @@ func newMantaClient(ctx context.Context, env *cli.Env, inst *instance.Instance, 
 	}
 	key, err := mantaKey(ctx, env, inst, f)
 	if err != nil {
-		return nil, nil, fail.As(fail.Unreachable, fmt.Errorf("key for Manta: %w", err))
+		return nil, nil, fail.As(unlessChosen(err, fail.Unreachable), fmt.Errorf("key for Manta: %w", err))
 	}
 	if key.Warning != "" {
 		env.UI.Detail("%s", key.Warning)
@@ -156,7 +156,11 @@ func mantaKey(ctx context.Context, env *cli.Env, inst *instance.Instance, f *man
 		if home := env.Getenv("HOME"); home != "" {
 			w.Dir = filepath.Join(home, ".ssh")
 		}
-		return sshkey.Find(ctx, w)
+		key, ferr := sshkey.Find(ctx, w)
+		if ferr != nil && f.Key == "" {
+			ferr = fmt.Errorf("manta.key %s: no such file; %w", file, ferr)
+		}
+		return key, ferr
 	}
 	if err == nil && f.Key == "" && id != "" {
 		if mismatch := key.Check(id); mismatch != nil { // the stock scripts go by the file too

@@ -62,7 +62,7 @@ func renderFaults(w io.Writer, p ui.Paint, width int, faults []backup.Fault) err
 			continue
 		}
 		b := ui.Block{Title: f.Code, Style: ui.Caution, Fields: []ui.Field{
-			{Label: "Object", Lines: lines(f.Path)}, {Label: "State", Lines: lines(f.Text)}, {Label: "Run", Lines: lines(f.Fix)},
+			{Label: "Object", Lines: lines(f.Path)}, {Label: "State", Lines: lines(f.Text)}, {Label: "Run", Lines: lines(f.Fix), Whole: true},
 		}}
 		if err := b.Render(w, p, width); err != nil {
 			return err

@@ -125,7 +125,7 @@ func faultBlocks(i *instance.Instance, r *checkReport) []ui.Block {
 		out = append(out, ui.Block{Title: "Image " + m.UUID, Style: ui.Bad, Fields: []ui.Field{
 			{Label: "State", Lines: []string{"manifest unreadable"}},
 			{Label: "Reason", Lines: []string{m.Reason}},
-			{Label: "Fix", Lines: manifestFix(i, m.UUID)},
+			{Label: "Fix", Lines: manifestFix(i, m.UUID), Whole: true},
 			{Label: "Impact", Lines: []string{"the server leaves this image out when it next starts; its files were not checked"}},
 		}})
 	}
@@ -160,7 +160,7 @@ func unreachedBlock(files []checkedFile) ui.Block {
 		Fields: []ui.Field{
 			{Label: "State", Lines: []string{fmt.Sprintf("%d image files could not be checked", len(files))}},
 			{Label: "Reason", Lines: append(slices.Clone(files[0].Reasons), "(of the first; -j lists all)")},
-			{Label: "Fix", Lines: files[0].Fix},
+			{Label: "Fix", Lines: files[0].Fix, Whole: true},
 		},
 	}
 }
@@ -177,7 +177,7 @@ func fileBlock(f checkedFile) ui.Block {
 		Fields: []ui.Field{
 			{Label: "State", Lines: []string{fmt.Sprintf("%s (%s, stor %s)", states[f.State], f.File, f.Stor)}},
 			{Label: "Reason", Lines: f.Reasons},
-			{Label: "Fix", Lines: clipLines(f.Fix)},
+			{Label: "Fix", Lines: clipLines(f.Fix), Whole: true},
 		},
 	}
 	if f.State != integrity.Unreadable {

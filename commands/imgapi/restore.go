@@ -108,9 +108,9 @@ func (o *restoreOptions) run(ctx context.Context) error {
 	if err := p.Resolve(ctx, st, seq, at); err != nil {
 		return explain(inst, err)
 	}
-	if p.Empty && o.store != "" {
+	if p.Empty && o.store != "" && inst.Config.Manta != nil {
 		// A path with a slip in it is an empty store too, and must not pass for the
-		// first restore of an instance.
+		// first restore of an instance that has its backup elsewhere.
 		err := fail.New(fail.Refused, "%s: holds no backup: there is nothing to restore", st)
 		return fail.Hint(err, "tritonops imgapi backup list --store %s", o.store)
 	}

@@ -84,10 +84,12 @@ func explain(inst *instance.Instance, err error) error {
 		return nil
 	case errors.Is(err, store.ErrUnavailable) || errors.Is(err, manta.ErrAuth) || errors.Is(err, manta.ErrUnavailable):
 		err = fail.As(unlessChosen(err, fail.Unreachable), err)
-		err = fail.Hint(err, "tritonops imgapi status   # is Manta reachable, and does it know this instance's key")
 	}
 	var me *manta.Error
 	if !errors.As(err, &me) || me.Status != http.StatusForbidden && me.Status != http.StatusUnauthorized || inst.Config.Manta == nil {
+		if fail.CodeOf(err) == fail.Unreachable {
+			err = fail.Hint(err, "tritonops imgapi status   # says what does not answer, and why that may be")
+		}
 		return err
 	}
 	user := inst.Config.Manta.User

@@ -89,6 +89,8 @@ func TestALabFromUpToDown(t *testing.T) {
 	}
 	want(t, fail.Usage, "say which with --instance", vars, "seed")
 	want(t, fail.OK, "12 images", vars, "seed", "--instance", "images1", "--images", "12", "--seed", "4")
+	want(t, fail.OK, "in Manta (", vars, "seed", "--instance", "images0", "--images", "6", "--stor", "mixed")
+	want(t, fail.Usage, "unknown storage", vars, "seed", "--instance", "images0", "--stor", "tape")
 	want(t, fail.Usage, "unknown size distribution", vars, "seed", "--instance", "images1", "--size-dist", "huge")
 	want(t, fail.OK, "export TRITONOPS_ROOT='"+dir, vars, "env", "--instance", "images0")
 	if out := want(t, fail.OK, "MANTA_KEY_ID", vars, "env", "--operator"); strings.Contains(out, "TRITONOPS_ROOT") {
@@ -116,6 +118,25 @@ func TestALabFromUpToDown(t *testing.T) {
 	want(t, fail.OK, "is down", vars, "down")
 	want(t, fail.OK, "down already", vars, "down")
 	want(t, fail.Unreachable, "hint: tritonops lab up", vars, "status")
+}
+
+func TestWhatUpRemembersAndWhereInstancesStore(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if _, err := lab.Down(context.Background(), dir); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, flags := range [][]string{{"--storage", "local", "--key-delay", "50ms", "--seed", "7"}, nil} {
+		want(t, fail.OK, "is up", nil, append([]string{"up", "--dir", dir, "--detach"}, flags...)...)
+		s, err := lab.Reflect(dir)
+		if err != nil || s.KeyDelay != 50*time.Millisecond || s.Seed != 7 {
+			t.Errorf("%v: %+v %v", flags, s, err)
+		}
+		want(t, fail.Refused, "local disk only", nil, "seed", "--dir", dir, "--stor", "manta", "--images", "2")
+		want(t, fail.OK, "is down", nil, "down", "--dir", dir)
+	}
+	want(t, fail.Usage, `storage "tape"`, nil, "up", "--dir", t.TempDir(), "--storage", "tape")
 }
 
 func TestWhatALabCannotDoIsRefused(t *testing.T) {

@@ -64,7 +64,7 @@ func (o *listOptions) run() error {
 	if len(o.States) > 0 {
 		all = slices.DeleteFunc(all, func(s procedure.Summary) bool { return !slices.Contains(o.States, string(s.State)) })
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && len(o.States) == 0 {
 		o.env.UI.Say("no runs in %s", engine(o.env).Dir)
 	}
 	return o.env.Print(all, func(t *ui.Table) { renderList(t, all) })

@@ -179,7 +179,7 @@ func (p *pace) text(ev procedure.StepProgress, now time.Time) string {
 	if took < 1 || rate <= 0 {
 		return ""
 	}
-	text := ", " + amount(int64(rate), ev.Unit) + "/s"
+	text := ", " + ui.Rate(rate, ev.Unit) + "/s"
 	if left := ev.Total - ev.Done; left > 0 {
 		text += fmt.Sprintf(", %s left", (time.Duration(float64(left)/rate) * time.Second))
 	}

@@ -141,8 +141,8 @@ func (v *liveEvents) draw() {
 	text := fmt.Sprintf("  %s %-8s %s", number(v.ref), v.word, ui.Clean(v.ref.Line))
 	width := v.look.Width() - 1
 	// What moves is worth more than the step's words, which the plan has shown.
-	if short := width - utf8.RuneCountInString(tail); short > len("  10/10 running  ") {
-		text = cut(text, short)
+	if width > 0 {
+		text = cut(text, max(width-utf8.RuneCountInString(tail), len("  10/10 running  a...")))
 	}
 	fmt.Fprint(v.w, clearLine+cut(text+tail, width))
 }

@@ -92,6 +92,9 @@ func operator(env *cli.Env) string {
 			break
 		}
 	}
+	if who == "" {
+		who = fmt.Sprintf("uid %d", os.Getuid()) // a service or a bare environment
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return who

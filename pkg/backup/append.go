@@ -17,6 +17,7 @@ import (
 
 	"github.com/tritonops/tritonops/pkg/backup/store"
 	"github.com/tritonops/tritonops/pkg/durable"
+	"github.com/tritonops/tritonops/pkg/fail"
 )
 
 // ErrRace is returned when another writer took the number of the record to be
@@ -112,6 +113,9 @@ func (l *Log) publish(ctx context.Context, key string, head Header, sp *spool) e
 		case errors.Is(err, store.ErrCondition):
 			return fmt.Errorf("%s: %w and its record cannot be read: %w", key, ErrRace, rerr)
 		}
+	}
+	if errors.Is(err, store.ErrUnknownOutcome) { // and it never came to be there
+		err = fail.As(fail.Unreachable, err)
 	}
 	return err
 }

@@ -37,7 +37,7 @@ type PruneOptions struct {
 
 // Pruned is what a prune did, or would do.
 type Pruned struct {
-	DryRun      bool     `json:"dry_run,omitempty"`
+	DryRun      bool     `json:"dry_run"`
 	OldestKept  uint64   `json:"oldest_kept"` // generations from here on are restorable
 	Newest      uint64   `json:"newest"`
 	HeldBy      string   `json:"held_by,omitempty"` // why more was kept than asked

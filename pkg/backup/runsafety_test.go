@@ -320,6 +320,12 @@ func TestAnObjectThatCannotBeReadBackIsNotReplaced(t *testing.T) {
 		t.Fatalf("%v %+v", err, rep)
 	}
 	sameTree(t, w.restoreInto(1), before) // it was the way to the store only
+	got := w.restoreInto(2)
+	for p, b := range before {
+		if got[p] != b {
+			t.Errorf("%s: %q does not stay with what belongs to it", p, clip(got[p]))
+		}
+	}
 	w.clean()
 	sameTree(t, w.restoreInto(1), before)
 	sameTree(t, w.restoreInto(3), w.tree())

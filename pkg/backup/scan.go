@@ -44,6 +44,7 @@ type scanned struct {
 	// kept are paths whose stored version stays as it is, whatever the disk says: a
 	// torn manifest, an image file its manifest still names.
 	kept   map[string]bool
+	pinned map[string]bool   // manifests kept for the sake of a file
 	wants  map[string]want   // by path: what the manifests that were read say of their files
 	bytes  map[string][]byte // content of etc entries
 	faults []Fault
@@ -56,7 +57,7 @@ type scanned struct {
 func scan(ctx context.Context, inst *instance.Instance, known State, before seen, parallel int, progress Progress) (*scanned, error) {
 	s := &scanned{
 		inst: inst, known: known, progress: progress, sigs: make(map[string]signature, len(before.sigs)),
-		kept: map[string]bool{}, wants: map[string]want{},
+		kept: map[string]bool{}, pinned: map[string]bool{}, wants: map[string]want{},
 	}
 	var err error
 	var odd []Fault
@@ -138,13 +139,29 @@ func (s *scanned) keep(p, code, why string) {
 	s.kept[p] = true
 	f := Fault{Code: code, Path: p, Text: "not in the backup: " + why}
 	if e, ok := s.known.Get(p); ok {
-		s.entries = append(s.entries, e)
+		s.keepEntry(e)
 		f.Text = "the backup keeps its last good version: " + why
 		if code == "manifest_unreadable" || code == "file_damaged" {
 			f.Fix = "tritonops imgapi restore --image " + e.UUID() + "   # brings that version back"
 		}
 	}
 	s.faults = append(s.faults, f)
+}
+
+// keepEntry puts a stored version into the scan. If it is an image file that the
+// manifest on disk no longer means, the stored manifest stays with it.
+func (s *scanned) keepEntry(e Entry) {
+	s.entries = append(s.entries, e)
+	if s.contradicts(e) == "" {
+		return
+	}
+	m := manifestOf(e.Path)
+	s.kept[m], s.pinned[m] = true, true
+	delete(s.sigs, m)
+	s.entries = slices.DeleteFunc(s.entries, func(o Entry) bool { return o.Path == m })
+	if old, ok := s.known.Get(m); ok {
+		s.entries = append(s.entries, old)
+	}
 }
 
 func (s *scanned) files(ctx context.Context, before seen) error {
@@ -250,7 +267,7 @@ func (s *scanned) lost(p string) {
 	f := Fault{Code: "file_missing", Path: p, Text: "missing on this disk though its manifest names it, and the backup has no copy"}
 	s.kept[p] = true
 	if e, ok := s.known.Get(p); ok {
-		s.entries = append(s.entries, e)
+		s.keepEntry(e)
 		f.Text = "missing on this disk though its manifest names it; the backup keeps its copy"
 		f.Fix = "tritonops imgapi restore --image " + pathUUID(p)
 	} else {

@@ -84,6 +84,9 @@ func (sh *shipper) file(ctx context.Context, p string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // deleted or replaced while we looked: see scanned.missing
 		}
+		if errors.Is(err, errUnreadable) {
+			break
+		}
 		if !errors.Is(err, instance.ErrChanging) && !errors.Is(err, store.ErrCondition) && !errors.Is(err, store.ErrUnknownOutcome) {
 			return err
 		}
@@ -235,6 +238,9 @@ func (sh *shipper) refuse(ctx context.Context, e *Entry) string {
 // renew replaces a manifest in the scan by a later reading.
 func (s *scanned) renew(mf instance.ManifestFile, sig signature) {
 	p := "manifests/" + mf.Manifest.UUID + ".raw"
+	if s.pinned[p] {
+		return
+	}
 	s.entries = slices.DeleteFunc(s.entries, func(o Entry) bool { return o.Path == p })
 	s.take(mf, sig)
 }

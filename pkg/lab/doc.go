@@ -23,7 +23,10 @@
 // # What stands for what
 //
 // An instance's root is laid out as the stock set-up leaves it, after the hourly
-// jobs ran once. The job that rotates and uploads logs is simulated, with its
+// jobs ran once, with the stock configuration: new image files go to Manta. The
+// front has the two ports of the stock haproxy, TLS and plain HTTP behind the
+// PROXY protocol; it does not refuse requests with two Content-Length headers, as
+// the real one does. The job that rotates and uploads logs is simulated, with its
 // status file and its objects in Manta; the stock backup job is listed by the
 // crontab shim and never run. Services are restarted about a second after they
 // die and put into maintenance after ten deaths in ten minutes, as SMF does.

@@ -19,7 +19,8 @@ import (
 
 // front stands for the stock haproxy: it ends TLS with the certificate it read
 // at its start and passes everything to the one IMGAPI process behind it. A
-// refused connection is tried again three times, a second apart.
+// refused connection is tried again three times, a second apart. Its second port
+// is for balancers before it: no TLS, and a PROXY protocol header first.
 type front struct {
 	srv  *http.Server
 	done chan struct{}
@@ -39,15 +40,24 @@ func startFront(z zone, faults *fault.Set) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
+	balanced, err := net.Listen("tcp", loopback(z.ProxyPort))
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	f := &front{done: make(chan struct{})}
 	h := fault.Middleware(fault.Options{Set: faults, Service: frontService, Instance: z.Name}, newProxy(loopback(z.HTTPPort)))
 	f.srv = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), IdleTimeout: 55 * time.Second, ReadHeaderTimeout: 55 * time.Second}
-	go func() {
-		err := f.srv.Serve(tls.NewListener(fault.Listener(l, faults, frontService, z.Name), conf))
-		if !errors.Is(err, http.ErrServerClosed) {
-			f.end(err.Error())
-		}
-	}()
+	for _, l := range []net.Listener{
+		tls.NewListener(fault.Listener(l, faults, frontService, z.Name), conf),
+		proxyListener{fault.Listener(balanced, faults, frontService, z.Name)},
+	} {
+		go func() {
+			err := f.srv.Serve(l)
+			if !errors.Is(err, http.ErrServerClosed) {
+				f.end(err.Error())
+			}
+		}()
+	}
 	return f, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -225,16 +226,23 @@ func (l *Lab) newInstance(name string) (InstanceState, error) {
 	return in, nil
 }
 
-// freePorts finds loopback ports nobody listens on.
+// freePorts finds loopback ports nobody listens on, below those that systems give
+// to connections: a service that restarts must not find its port taken by one.
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", loopback(0))
-		if err != nil {
+	for tries := 100; len(ports) < n; tries-- {
+		port := 10_000 + rand.IntN(20_000)
+		if tries <= 0 {
+			port = 0 // whatever there is
+		}
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil && port == 0 {
 			return nil, err
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if err == nil {
+			defer l.Close()
+			ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		}
 	}
 	return ports, nil
 }

@@ -10,6 +10,7 @@ import (
 type Field struct {
 	Label string
 	Lines []string
+	Whole bool // never broken: commands, which could not be pasted otherwise
 }
 
 // Block is a fault report in the manner of FMA and svcs -xv: a title and
@@ -37,8 +38,12 @@ func (b Block) Render(w io.Writer, p Paint, width int) error {
 	fmt.Fprintln(&out, p.Text(b.Style, Clean(b.Title)))
 	for _, f := range b.Fields {
 		head := fmt.Sprintf("%*s: ", label, f.Label)
+		room := width - label - 2
+		if f.Whole {
+			room = 0
+		}
 		for _, line := range f.Lines {
-			for _, part := range wrap(Clean(line), width-label-2) {
+			for _, part := range wrap(Clean(line), room) {
 				fmt.Fprintln(&out, strings.TrimRight(head+part, " "))
 				head = strings.Repeat(" ", label+2)
 			}

@@ -113,7 +113,7 @@ func (ph phase) state(now time.Time) string {
 	}
 	rate := float64(ph.done) / max(now.Sub(ph.since).Seconds(), 0.001)
 	if ph.done > 0 {
-		fmt.Fprintf(&b, ", %s/s", amount(int64(rate), ph.unit))
+		fmt.Fprintf(&b, ", %s/s", Rate(rate, ph.unit))
 	}
 	if left := ph.total - ph.done; rate > 0 && left > 0 {
 		fmt.Fprintf(&b, ", %s left", (time.Duration(float64(left)/rate) * time.Second).Round(time.Second))
@@ -126,6 +126,15 @@ func amount(n int64, unit string) string {
 		return humanize.IBytes(uint64(max(n, 0)))
 	}
 	return humanize.Comma(n)
+}
+
+// Rate is how much of a unit there is in a second: "12 MiB", "1,204", and "0.8"
+// of what is slow.
+func Rate(perSecond float64, unit string) string {
+	if unit != "bytes" && perSecond < 10 {
+		return fmt.Sprintf("%.1f", perSecond)
+	}
+	return amount(int64(perSecond), unit)
 }
 
 // percent never says 100 before the end.

@@ -28,7 +28,7 @@ func TestProgressOffATerminalIsALineEveryFewSecondsAndOneAtTheEnd(t *testing.T) 
 		want := `upload: 50 of 400 files (12%), 10/s, 35s left
 upload: 100 of 400 files (25%), 10/s, 30s left
 one file is \x1bskipped
-upload: 120 of 400 files (30%), 9/s, 29s left
+upload: 120 of 400 files (30%), 9.6/s, 29s left
 hash: 3.0 MiB, 1.5 MiB/s
 `
 		if errs.String() != want {

@@ -217,18 +217,17 @@ func TestQuietAndVerboseDecideWhatIsSaid(t *testing.T) {
 
 func TestBlockAlignsLabelsAndWrapsAtTheWidth(t *testing.T) {
 	b := Block{Title: "imgapi_ping (ping)", Fields: []Field{
-		{"State", []string{"faulted"}},
-		{"Evidence", []string{"one two three four five six", "http://127.0.0.1/a/very/long/word/stays/whole"}},
-		{"Impact", nil},
-		{"Run", []string{"svcadm restart \x1bimgapi"}},
+		{Label: "State", Lines: []string{"faulted"}},
+		{Label: "Evidence", Lines: []string{"one two three four five six", "http://127.0.0.1/a/very/long/word/stays/whole"}},
+		{Label: "Impact"},
+		{Label: "Run", Lines: []string{"svcadm restart -s \x1bimgapi-standalone"}, Whole: true},
 	}}
 	want := `imgapi_ping (ping)
    State: faulted
 Evidence: one two three four
           five six
           http://127.0.0.1/a/very/long/word/stays/whole
-     Run: svcadm restart
-          \x1bimgapi
+     Run: svcadm restart -s \x1bimgapi-standalone
 `
 	var got bytes.Buffer
 	if err := b.Render(&got, Paint{}, 32); err != nil || got.String() != want {

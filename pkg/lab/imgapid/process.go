@@ -177,7 +177,7 @@ func (p *Process) serve() {
 		DisableGeneralOptionsHandler: true}
 	p.log.put(30, fmt.Sprintf("imgapi (a lab, not the real one) listening at http://%s", p.listener.Addr()), nil)
 	go func() {
-		err := p.srv.Serve(fault.Listener(p.listener, p.cfg.Faults, Service, p.cfg.Instance))
+		err := p.srv.Serve(deafListener{fault.Listener(p.listener, p.cfg.Faults, Service, p.cfg.Instance), p.cfg.socketTimeout()})
 		if !errors.Is(err, http.ErrServerClosed) {
 			p.die(1, err.Error())
 		}

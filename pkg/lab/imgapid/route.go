@@ -169,7 +169,14 @@ func (c *call) finish(err error) {
 	if ae.status >= 500 {
 		c.p.log.put(50, ae.message, nil)
 	}
+	if ae.status == http.StatusUnauthorized {
+		// or Go's library would take in the body before the answer goes out
+		_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/1.1 always can
+	}
 	c.send(ae.status, ae.body())
+	if ae.status == http.StatusUnauthorized {
+		c.stopReading()
+	}
 }
 
 // find picks the route. Errors at this stage carry none of the usual headers.
