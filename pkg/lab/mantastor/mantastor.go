@@ -25,6 +25,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -45,6 +46,9 @@ type Client struct {
 	cfg   Config
 	keyID string
 	http  *http.Client
+
+	mu                           sync.Mutex // guards what was signed last: the Date, which stays for a second
+	signed, algorithm, signature string
 }
 
 // LoadKey reads a private key without a passphrase, PEM or OpenSSH.
@@ -130,6 +134,11 @@ func NotFound(err error) bool {
 }
 
 func (c *Client) sign(text string) (algorithm, signature string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.signed == text {
+		return c.algorithm, c.signature, nil
+	}
 	sum := sha256.Sum256([]byte(text))
 	switch c.cfg.Key.(type) {
 	case *ecdsa.PrivateKey:
@@ -140,7 +149,11 @@ func (c *Client) sign(text string) (algorithm, signature string, err error) {
 		return "", "", fmt.Errorf("%T: not a key this client signs with", c.cfg.Key)
 	}
 	raw, err := c.cfg.Key.Sign(rand.Reader, sum[:], crypto.SHA256)
-	return algorithm, base64.StdEncoding.EncodeToString(raw), err
+	if err != nil {
+		return "", "", err
+	}
+	c.signed, c.algorithm, c.signature = text, algorithm, base64.StdEncoding.EncodeToString(raw)
+	return c.algorithm, c.signature, nil
 }
 
 func escape(p string) string {
