@@ -58,7 +58,7 @@ ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.1f", (b > 0 ? a / b : 0)}'; 
 row() { printf '%-46s %12s %12s %10s   %s\n' "$@"; }
 
 up() { # up NAME: a fresh lab, its instance's environment
-  t lab up --dir "$dir/lab" --instances 1 --detach >/dev/null
+  t lab up --dir "$dir/lab" --instances 1 --storage local --detach >/dev/null
   eval "$(t lab env --dir "$dir/lab" --instance images0)"
   data=$TRITONOPS_ROOT/data/imgapi
   root=/$MANTA_USER/stor/peer
