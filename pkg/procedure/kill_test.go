@@ -184,7 +184,8 @@ func TestKilledAtRandomARunIsFinishedOrUndoneByTheNextProcess(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds: %d processes killed, %d times before there was a run, ends %v, an undisturbed run took %s", rounds, killed, nothing, ends, usual)
-	if killed < rounds/4 || ends[Done] == 0 || ends[Undone] == 0 {
+	// A short series may end all one way by chance.
+	if killed < rounds/4 || !testing.Short() && (ends[Done] == 0 || ends[Undone] == 0) {
 		t.Errorf("too few kills hit: %d of %d, ends %v", killed, rounds, ends)
 	}
 }
