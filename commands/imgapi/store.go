@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,12 +114,14 @@ func backupDir(inst *instance.Instance) string { return filepath.Join(inst.State
 // writer says who this instance is, as its zone knows itself.
 func writer(ctx context.Context, env *cli.Env) backup.Writer {
 	w := backup.Writer{Tool: "tritonops " + env.Version}
-	w.Instance = firstLine(ctx, "zonename")
+	var wg sync.WaitGroup
+	wg.Go(func() { w.Instance = firstLine(ctx, "zonename") })
+	wg.Go(func() { w.Alias = firstLine(ctx, "mdata-get", "sdc:alias") })
+	wg.Go(func() { w.Server = firstLine(ctx, "mdata-get", "sdc:server_uuid") })
+	wg.Wait()
 	if w.Instance == "" || w.Instance == "global" {
 		w.Instance, _ = os.Hostname() // no zone: the host is the next best name
 	}
-	w.Alias = firstLine(ctx, "mdata-get", "sdc:alias")
-	w.Server = firstLine(ctx, "mdata-get", "sdc:server_uuid")
 	return w
 }
 

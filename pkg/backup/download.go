@@ -98,6 +98,7 @@ func (r *Restorer) downloadGeneration(ctx context.Context, seq uint64) (Restored
 	if err != nil {
 		return got, err
 	}
+	r.at = pos
 	var files []fetch
 	for _, e := range pos.State.entries {
 		switch {

@@ -52,6 +52,7 @@ type Restorer struct {
 	Now      func() time.Time
 
 	progress Progress // of the step at work
+	at       Position // what this process downloaded
 }
 
 // Restored is what a restore brought back; the download step's output.

@@ -48,9 +48,11 @@ func (r *Restorer) record(ctx context.Context, run *procedure.Run) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	pos, err := log.StateAt(ctx, got.Generation, nil)
-	if err != nil {
-		return nil, err
+	pos := r.at
+	if pos.Seq != got.Generation { // another process did the download
+		if pos, err = log.StateAt(ctx, got.Generation, nil); err != nil {
+			return nil, err
+		}
 	}
 	if r.newTimeline() && log.HeadSeq() != got.Generation {
 		if pos, err = r.appendRestored(ctx, log, pos); err != nil {
