@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,8 @@ func (o *backupRunOptions) run(ctx context.Context) error {
 	}
 	progress := o.env.UI.NewProgress()
 	defer progress.Close()
+	// Lists of every file are what a run holds: better collect more often than hold them twice.
+	debug.SetGCPercent(25)
 	r := &backup.Runner{
 		Store: st, Instance: inst, StateDir: backupDir(inst), Writer: writer(ctx, o.env),
 		MaxDelete: o.MaxDelete, AllowDelete: o.allowDelete, Parallel: o.Parallel,
