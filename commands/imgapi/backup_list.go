@@ -46,11 +46,7 @@ func (o *backupListOptions) run(ctx context.Context) error {
 	if o.All {
 		o.Limit = 0
 	}
-	inst, err := o.load(o.env)
-	if err != nil {
-		return err
-	}
-	st, err := o.open(ctx, inst)
+	inst, st, err := o.ready(ctx)
 	if err != nil {
 		return err
 	}

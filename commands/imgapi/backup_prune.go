@@ -65,11 +65,7 @@ func (o *backupPruneOptions) run(ctx context.Context) error {
 	if o.Grace <= 0 {
 		return fail.New(fail.Usage, "--grace %s: want more than 0", o.Grace)
 	}
-	inst, err := o.load(o.env)
-	if err != nil {
-		return err
-	}
-	st, err := o.open(ctx, inst)
+	inst, st, err := o.ready(ctx)
 	if err != nil {
 		return err
 	}

@@ -77,11 +77,7 @@ func (o *backupRunOptions) run(ctx context.Context) error {
 	if o.MaxDelete == 0 {
 		o.MaxDelete = -1 // the runner takes 0 for its default
 	}
-	inst, err := o.load(o.env)
-	if err != nil {
-		return err
-	}
-	st, err := o.open(ctx, inst)
+	inst, st, err := o.ready(ctx)
 	if err != nil {
 		return err
 	}

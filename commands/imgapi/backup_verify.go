@@ -56,11 +56,7 @@ func (o *backupVerifyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inst, err := o.load(o.env)
-	if err != nil {
-		return err
-	}
-	st, err := o.open(ctx, inst)
+	inst, st, err := o.ready(ctx)
 	if err != nil {
 		return err
 	}

@@ -95,11 +95,7 @@ func (o *restoreOptions) run(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	inst, err := o.load(o.env)
-	if err != nil {
-		return err
-	}
-	st, err := o.open(ctx, inst)
+	inst, st, err := o.ready(ctx)
 	if err != nil {
 		return err
 	}

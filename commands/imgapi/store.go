@@ -46,6 +46,16 @@ func fromUsage(verb string) string {
 	return verb + strings.Replace(strings.TrimPrefix(storeUsage, "work"), " on ", " from ", 1)
 }
 
+// ready loads the instance and opens the store that the verb works on.
+func (o *storeOptions) ready(ctx context.Context) (*instance.Instance, store.Store, error) {
+	inst, err := o.load(o.env)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := o.open(ctx, inst)
+	return inst, st, err
+}
+
 // open returns the store. The instance tells which Manta directory is its own.
 func (o *storeOptions) open(ctx context.Context, inst *instance.Instance) (store.Store, error) {
 	return o.openURL(ctx, inst, o.store)
